@@ -1,0 +1,12 @@
+// Everything that runs on a page: htmx for fragments, and the custom elements.
+
+import "htmx.org";
+import "./elements/bundle-picker";
+import "./elements/connection-status";
+import "./elements/copy-button";
+import "./elements/job-stream";
+import "./elements/live-time";
+import "./elements/log-view";
+import "./elements/metric-chart";
+import "./elements/overview-stream";
+import "./requests";

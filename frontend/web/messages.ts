@@ -1,0 +1,33 @@
+// The messages of the streams, as far as the pages read them.
+
+export type Values = Record<string, number | string | boolean>;
+
+export interface Progress {
+  job_id: number;
+  progress: Values | null;
+  fraction: number | null;
+}
+
+export interface Job {
+  id: number;
+  status: string;
+  phase: string | null;
+  attempt: number;
+  artifacts: number;
+  cancel_requested: boolean;
+}
+
+export interface LogPiece {
+  attempt: number;
+  offset: number;
+  end: number;
+  text?: string | null;
+  base64?: string | null;
+}
+
+export interface MetricRecord {
+  attempt: number;
+  seq: number;
+  step: number;
+  values: Values;
+}

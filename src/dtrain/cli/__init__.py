@@ -1,0 +1,1 @@
+"""The command line, `dtrain`. Each command is imported when it is called."""

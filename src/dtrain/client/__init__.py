@@ -1,0 +1,1 @@
+"""How programs talk to a DTrain server: `Client`, and the transport that workers use too."""

@@ -1,0 +1,1 @@
+"""What server, worker and client agree on: words, messages, rules of form; imports none of them."""

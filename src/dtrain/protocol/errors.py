@@ -1,0 +1,155 @@
+"""The errors that a person or a program meets, and their form on the wire.
+
+    DTrainError
+    ├── Refused            what was asked cannot be done as asked          (4xx)
+    │   ├── Invalid        a field or file is not acceptable               400, 413, 415, 422
+    │   ├── Unauthorized   no or a wrong token                             401
+    │   ├── Forbidden      known, but not allowed                          403
+    │   ├── NotFound       no such job, worker, file                       404
+    │   └── Conflict       the state of things does not allow it           409, 410, 416, 426
+    ├── Unavailable        try again later                                 429, 5xx
+    └── Unreachable        no answer at all; never on the wire
+
+On the wire an error is a problem document (RFC 9457) with the members of `Problem`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every error answer under `/api` (`application/problem+json`, RFC 9457)."""
+
+    status: int
+    """The HTTP status."""
+    code: str
+    """A word for programs; never renamed."""
+    title: str
+    """The HTTP status in words."""
+    detail: str
+    """One sentence for a person: what is wrong and what to do."""
+    field: str | None = None
+    """The field of the request that is at fault, where there is one."""
+    offset: int | None = None
+    """With `log_gap`: the byte offset at which the log goes on."""
+
+
+class DTrainError(Exception):
+    """The root: its text is one sentence that says what to do."""
+
+    status = 500
+    code = "internal"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        field: str | None = None,
+        offset: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or type(self).code
+        self.status = status or type(self).status
+        self.field = field
+        self.offset = offset
+        self.retry_after = retry_after
+        """Seconds to wait before another try, where the server said so."""
+
+
+class Refused(DTrainError):
+    """What was asked cannot be done as asked."""
+
+    status = 400
+    code = "bad_request"
+
+
+class Invalid(Refused):
+    """A field or a file is not acceptable; nothing was stored."""
+
+    status = 422
+    code = "invalid"
+
+
+class Unauthorized(Refused):
+    """No token, or a wrong one."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(Refused):
+    """Known, but not allowed."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(Refused):
+    """There is no such thing."""
+
+    status = 404
+    code = "not_found"
+
+
+class Conflict(Refused):
+    """The present state does not allow it.
+
+    Codes: `stale` (a newer attempt counts), `superseded` (a newer session of the worker),
+    `withdrawn` (an offer is gone), `final` (the job has ended), `different` (a second, different
+    finish), `log_gap` (bytes before the offset are missing), `version` (upgrade one side).
+    """
+
+    status = 409
+    code = "conflict"
+
+
+class Unavailable(DTrainError):
+    """The server cannot do it now; the same request may work later."""
+
+    status = 503
+    code = "unavailable"
+
+
+class Unreachable(DTrainError):
+    """The server did not answer: it is down, or the address or network is wrong."""
+
+    status = 503
+    code = "unreachable"
+
+
+_BY_STATUS: dict[int, type[DTrainError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Conflict,
+    416: Conflict,
+    426: Conflict,
+    400: Invalid,
+    413: Invalid,
+    415: Invalid,
+    422: Invalid,
+}
+
+
+def from_problem(problem: Problem, retry_after: float | None = None) -> DTrainError:
+    """The error that a problem document stands for."""
+    if problem.status in _BY_STATUS:
+        kind = _BY_STATUS[problem.status]
+    elif problem.status == 429 or problem.status >= 500:
+        kind = Unavailable
+    else:
+        kind = Refused
+    return kind(
+        problem.detail,
+        code=problem.code,
+        status=problem.status,
+        field=problem.field,
+        offset=problem.offset,
+        retry_after=retry_after,
+    )

@@ -1,0 +1,54 @@
+"""Every address of the HTTP API, once, for both sides.
+
+A template names its parts in braces; `path` fills them in. `{path}` may hold slashes.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+JOBS = "/api/jobs"
+JOB = "/api/jobs/{job_id}"
+JOB_CANCEL = "/api/jobs/{job_id}/cancel"
+JOB_RETRY = "/api/jobs/{job_id}/retry"
+JOB_EXPLAIN = "/api/jobs/{job_id}/explain"
+JOB_EVENTS = "/api/jobs/{job_id}/events"
+JOB_LOGS = "/api/jobs/{job_id}/logs"
+JOB_METRICS = "/api/jobs/{job_id}/metrics"
+JOB_STREAM = "/api/jobs/{job_id}/stream"
+JOB_BUNDLE = "/api/jobs/{job_id}/bundle"
+JOB_ARTIFACTS = "/api/jobs/{job_id}/artifacts"
+JOB_ARTIFACT = "/api/jobs/{job_id}/artifacts/{path}"
+STREAM = "/api/stream"
+WORKERS = "/api/workers"
+WORKER = "/api/workers/{worker_id}"
+WORKER_DRAIN = "/api/workers/{worker_id}/drain"
+WORKER_RESUME = "/api/workers/{worker_id}/resume"
+
+# Called by workers alone.
+REGISTER = "/api/worker/register"
+POLL = "/api/worker/poll"
+LEAVE = "/api/worker/leave"
+OFFER = "/api/worker/offers/{job_id}"
+ATTEMPT_BUNDLE = "/api/worker/attempts/{job_id}/{attempt}/bundle"
+ATTEMPT_PHASE = "/api/worker/attempts/{job_id}/{attempt}/phase"
+ATTEMPT_LOG = "/api/worker/attempts/{job_id}/{attempt}/log"
+ATTEMPT_ARTIFACT = "/api/worker/attempts/{job_id}/{attempt}/artifacts/{path}"
+ATTEMPT_FINISH = "/api/worker/attempts/{job_id}/{attempt}/finish"
+
+HEALTHZ = "/healthz"
+READYZ = "/readyz"
+METRICS = "/metrics"
+
+SECRET_HEADER = "DTrain-Attempt-Secret"  # noqa: S105 – the name of a header, no secret
+"""Carries the secret of the attempt that a worker's request is about."""
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+"""Repeating a submission with the same value gives the first one's job."""
+
+
+def path(template: str, **parts: object) -> str:
+    """Fill in a template: `path(JOB, job_id=42)` is `/api/jobs/42`."""
+    quoted = {
+        name: quote(str(value), safe="/" if name == "path" else "") for name, value in parts.items()
+    }
+    return template.format(**quoted)

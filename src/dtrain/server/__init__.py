@@ -1,0 +1,1 @@
+"""The server: queue, API and pages over one database."""

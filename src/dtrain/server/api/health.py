@@ -1,0 +1,73 @@
+"""For those who watch the server: is it there, can it work, how is it doing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from flask import Flask, Response
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from dtrain.protocol import routes
+from dtrain.protocol.states import Status
+from dtrain.server import workers
+from dtrain.server.jobs import read
+from dtrain.server.services import Services
+
+from .held import Held, held
+
+LOG_BYTES = Counter("dtrain_log_bytes", "Log bytes taken from workers", registry=None)
+STATES = ("online", "draining", "offline")
+_PLAIN = "text/plain; charset=utf-8"
+
+
+class _State(Collector):
+    """What the database and the gates say at the moment of asking."""
+
+    def __init__(self, services: Services, gates: Held) -> None:
+        self._services = services
+        self._gates = gates
+
+    def describe(self) -> Iterable[Metric]:
+        return []  # so that registering it does not ask the database
+
+    def collect(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("dtrain_jobs", "Jobs by status", labels=["status"])
+        counts = read.page(self._services, limit=1).counts
+        for status in Status:
+            jobs.add_metric([status], counts.get(status, 0))
+        yield jobs
+        states = [worker.state for worker in workers.listing(self._services).workers]
+        found = GaugeMetricFamily("dtrain_workers", "Workers by state", labels=["state"])
+        for state in STATES:
+            found.add_metric([state], states.count(state))
+        yield found
+        for name, words, gate in (
+            ("dtrain_held_polls", "Polls of workers that wait", self._gates.polls),
+            ("dtrain_streams", "Live streams that are open", self._gates.streams),
+        ):
+            yield GaugeMetricFamily(name, words, gate.inside)
+
+
+def register(app: Flask, services: Services) -> None:
+    """Add the addresses that monitoring asks."""
+    registry = CollectorRegistry()
+    registry.register(_State(services, held(app)))
+    registry.register(LOG_BYTES)
+    ProcessCollector(registry=registry)
+
+    def healthz() -> Response:
+        return Response("ok\n", content_type=_PLAIN)
+
+    def readyz() -> Response:
+        read.page(services, limit=1)
+        return Response("ready\n", content_type=_PLAIN)
+
+    def metrics() -> Response:
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+    app.add_url_rule(routes.HEALTHZ, "healthz", healthz)
+    app.add_url_rule(routes.READYZ, "readyz", readyz)
+    app.add_url_rule(routes.METRICS, "metrics", metrics)

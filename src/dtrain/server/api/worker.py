@@ -1,0 +1,169 @@
+"""What workers call: enrolment, polls, and reports about attempts."""
+
+from __future__ import annotations
+
+import zlib
+from typing import BinaryIO, cast
+
+import msgspec
+from flask import Response, request
+
+from dtrain.protocol import routes
+from dtrain.protocol.errors import Forbidden, Invalid
+from dtrain.protocol.messages import (
+    Count,
+    Finish,
+    FinishAnswer,
+    Leave,
+    LogAnswer,
+    OfferAnswer,
+    OfferReply,
+    PhaseReport,
+    Poll,
+    PollAnswer,
+    Register,
+    Registered,
+    Sha256,
+)
+from dtrain.server import workers
+from dtrain.server.auth import known_worker, services, worker_id
+from dtrain.server.jobs import finish as finishing
+from dtrain.server.jobs import report
+from dtrain.server.jobs.fencing import AttemptRef
+from dtrain.server.store.logs import MAX_CHUNK
+
+from .download import download
+from .endpoint import Endpoints, reply
+from .health import LOG_BYTES
+from .held import held
+from .reading import Query
+
+api = Endpoints("worker")
+
+
+class LogQuery(Query, frozen=True, kw_only=True):
+    """Where log bytes belong."""
+
+    offset: Count
+    """Of the first byte, in the attempt's log."""
+
+
+class ArtifactQuery(Query, frozen=True, kw_only=True):
+    """What a file must turn out to be."""
+
+    sha256: Sha256
+
+
+@api(
+    "POST",
+    routes.REGISTER,
+    summary="A worker comes",
+    message=Register,
+    answer=Registered,
+)
+def register(message: Register) -> Registered:
+    """Enrol a worker, or begin another session of one."""
+    return workers.register(services(), message, credential_of=known_worker())
+
+
+@api("POST", routes.POLL, summary="Report, and ask for work", message=Poll, answer=PollAnswer)
+def poll(message: Poll) -> PollAnswer:
+    """Held until there is something to say, unless too many are held already."""
+    gate = held().polls
+    if not gate.enter():
+        return workers.poll(services(), worker_id(), msgspec.structs.replace(message, wait=0.0))
+    try:
+        return workers.poll(services(), worker_id(), message)
+    finally:
+        gate.leave()
+
+
+@api("POST", routes.LEAVE, summary="A worker goes", message=Leave, status=204)
+def leave(message: Leave) -> None:
+    """The agent ends."""
+    workers.leave(services(), worker_id(), message)
+
+
+@api("POST", routes.OFFER, summary="Answer an offer", message=OfferReply, answer=OfferAnswer)
+def answer_offer(job_id: int, message: OfferReply) -> OfferAnswer:
+    """A yes is the claim."""
+    return workers.answer_offer(services(), worker_id(), job_id, message)
+
+
+@api("GET", routes.ATTEMPT_BUNDLE, summary="The bundle to run", answer="application/zip")
+def bundle(job_id: int, attempt: int) -> Response:
+    """The ZIP, with ranges."""
+    found, file = report.bundle(services(), _attempt(job_id, attempt))
+    return download(file, f"job-{job_id}.zip", found.sha256, "application/zip")
+
+
+@api("POST", routes.ATTEMPT_PHASE, summary="Report a phase", message=PhaseReport, status=204)
+def phase(job_id: int, attempt: int, message: PhaseReport) -> None:
+    """The attempt goes on."""
+    report.phase(services(), _attempt(job_id, attempt), message)
+
+
+@api("POST", routes.ATTEMPT_LOG, summary="Append to a log", query=LogQuery, answer=LogAnswer)
+def append_log(job_id: int, attempt: int, query: LogQuery) -> LogAnswer:
+    """Bytes as they are, or deflated with `Content-Encoding: deflate`."""
+    data = _log_bytes()
+    answer = report.append_log(services(), _attempt(job_id, attempt), query.offset, data)
+    LOG_BYTES.inc(len(data))
+    return answer
+
+
+@api("PUT", routes.ATTEMPT_ARTIFACT, summary="Store a file", query=ArtifactQuery, status=204)
+def put_artifact(job_id: int, attempt: int, path: str, query: ArtifactQuery) -> None:
+    """Take the bytes as they come."""
+    request.max_content_length = services().settings.max_artifact_bytes
+    upload = cast(BinaryIO, request.stream)
+    report.put_artifact(services(), _attempt(job_id, attempt), path, query.sha256, upload)
+
+
+@api("POST", routes.ATTEMPT_FINISH, summary="The end", message=Finish, answer=FinishAnswer)
+def finish(job_id: int, attempt: int, message: Finish) -> Response:
+    """200 once the end is applied, 202 while bytes of it are missing."""
+    answer = finishing.finish(services(), _attempt(job_id, attempt), message)
+    return reply(answer, 200 if answer.applied else 202)
+
+
+def _attempt(job_id: int, attempt: int) -> AttemptRef:
+    secret = request.headers.get(routes.SECRET_HEADER)
+    if not secret:
+        raise Forbidden(
+            f"A request about an attempt carries its secret in the header {routes.SECRET_HEADER}.",
+            code="no_secret",
+        )
+    return AttemptRef(worker_id(), job_id, attempt, secret)
+
+
+def _log_bytes() -> bytes:
+    """The body, unpacked; never more than one chunk of it is held.
+
+    Raises:
+        Invalid: it is too long, or not what its header says.
+    """
+    body = request.get_data(cache=False)
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding == "deflate":
+        body = _inflated(body)
+    elif encoding != "identity":
+        raise Invalid("Log bytes come as they are or deflated.", code="encoding", status=415)
+    if len(body) > MAX_CHUNK:
+        raise Invalid(
+            f"Send at most {MAX_CHUNK} bytes of log at once.", code="too_large", status=413
+        )
+    return body
+
+
+def _inflated(body: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(body, MAX_CHUNK + 1)
+    except zlib.error:
+        data = None
+    if data is not None and len(data) > MAX_CHUNK:
+        return data
+    if data is None or not unpacker.eof or unpacker.unused_data:
+        raise Invalid("The body is not whole in zlib's format.", code="not_deflate", status=400)
+    return data

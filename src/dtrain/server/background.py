@@ -1,0 +1,148 @@
+"""What happens without anybody asking: leases run out, delays end, logs are sealed, rubbish goes.
+
+One thread in each server process. Everything it does is compare-and-set on what it has read, so
+that several processes may do it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from dtrain.protocol.errors import Conflict, DTrainError
+
+from .housekeeping import Housekeeping
+from .jobs import claim, finish, presence
+from .rules.leases import EXTENSION, GIVE_UP, LEASE, OFFLINE_AFTER, PATIENCE
+from .rules.lifecycle import OutOfReach, RetryDue, advance
+from .store import attempts, jobs, offers
+
+if TYPE_CHECKING:
+    from .services import Services
+
+_TICK = 1.0
+_LATE = 15.0
+"""Seconds by which a tick is late once the server itself must have been away."""
+_JUMP = 5.0
+"""Seconds by which the clock may drift from the monotonic one between two ticks."""
+_LIMIT = 200
+"""Rows dealt with at one tick, so that a tick stays short."""
+
+_log = logging.getLogger(__name__)
+
+
+class Background:
+    """The thread, with what it remembers between ticks."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._thread = threading.Thread(target=self._run, name="background", daemon=True)
+        self._clock = services.clock.time()
+        self._monotonic = time.monotonic()
+        self._housekeeping = Housekeeping(services)
+
+    def start(self) -> None:
+        """Extend every lease, since no worker was heard while the server was away; then tick."""
+        self._extend("The server has started")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait for the tick under way; `services.stop` has been set."""
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while not self._services.stop.wait(_TICK):
+            try:
+                self.tick()
+            except DTrainError as error:
+                _log.warning("The background work waits: %s", error)
+            except Exception:  # the thread must outlive whatever one tick meets
+                _log.exception("A tick of the background work failed.")
+
+    def tick(self) -> None:
+        """Do what is due now."""
+        services = self._services
+        self._notice_absence()
+        now = services.clock.time()
+        with services.database.read() as connection:
+            silent = attempts.silent(connection, now, _LIMIT)
+            lost = attempts.expired(connection, now - GIVE_UP + LEASE, _LIMIT)
+            due = jobs.due(connection, now, _LIMIT)
+            overdue = attempts.overdue(connection, now - PATIENCE, _LIMIT)
+            unseen = offers.unseen(connection, now - OFFLINE_AFTER)
+        for job_id, number in lost:
+            self._apart(_give_up, job_id, number, now)
+        for job_id, number in silent:
+            self._apart(_out_of_reach, job_id, number, now)
+        for job_id, number in overdue:
+            self._apart(_settle_anyway, job_id, number, now)
+        for job_id in due:
+            self._apart(_retry_due, job_id, now)
+        for worker_id in unseen:
+            self._apart(_withdraw, worker_id, now)
+        self._housekeeping.run_due()
+
+    def _apart(self, work: Callable[..., None], *arguments: object) -> None:
+        """Do one thing in a transaction of its own; another process may have done it already."""
+        try:
+            self._services.database.write(lambda connection: work(connection, *arguments))
+        except Conflict:
+            _log.debug("Another process was faster.", exc_info=True)
+
+    def _notice_absence(self) -> None:
+        """Extend leases instead of reaping after a pause of the process or a jump of the clock."""
+        clock, monotonic = self._services.clock.time(), time.monotonic()
+        passed, passed_by_clock = monotonic - self._monotonic, clock - self._clock
+        self._clock, self._monotonic = clock, monotonic
+        if passed > _TICK + _LATE:
+            self._extend(f"The server was paused for {passed:.0f} s")
+        elif abs(passed_by_clock - passed) > _JUMP:
+            self._extend(f"The clock jumped by {passed_by_clock - passed:.0f} s")
+
+    def _extend(self, why: str) -> None:
+        until = self._services.clock.time() + EXTENSION
+        extended = self._services.database.write(lambda c: attempts.extend_leases(c, until))
+        if extended:
+            _log.info("%s: %d leases extended.", why, extended)
+
+
+def _out_of_reach(connection: sa.Connection, job_id: int, number: int, now: float) -> None:
+    job = jobs.lock(connection, job_id)
+    attempt = attempts.lock(connection, job_id, number)
+    if job is None or attempt is None or job.attempt != number or attempt.lease_until >= now:
+        return
+    transition = advance(job, OutOfReach(), now)
+    if transition is not None:
+        jobs.apply(connection, transition, now)
+
+
+def _give_up(connection: sa.Connection, job_id: int, number: int, now: float) -> None:
+    """The lease is long over. The attempt stays open: its worker may come back with it."""
+    job = jobs.lock(connection, job_id)
+    attempt = attempts.lock(connection, job_id, number)
+    if job is None or attempt is None or attempt.lease_until >= now - GIVE_UP + LEASE:
+        return
+    presence.give_up(connection, attempt, now, may_return=True)
+
+
+def _settle_anyway(connection: sa.Connection, job_id: int, number: int, now: float) -> None:
+    jobs.lock(connection, job_id)
+    finish.settle(connection, job_id, number, now, give_up=True)
+
+
+def _withdraw(connection: sa.Connection, worker_id: str, now: float) -> None:
+    claim.withdraw(connection, now, worker_id=worker_id)
+
+
+def _retry_due(connection: sa.Connection, job_id: int, now: float) -> None:
+    job = jobs.lock(connection, job_id)
+    if job is None or job.not_before is None or job.not_before > now:
+        return
+    transition = advance(job, RetryDue(), now)
+    if transition is not None:
+        jobs.apply(connection, transition, now)

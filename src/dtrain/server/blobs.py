@@ -1,0 +1,182 @@
+"""Blobs: files on disk named by the SHA-256 of their content, written once and durable.
+
+    <folder>/tmp/<random>       being received
+    <folder>/ab/abcdef…         received, checked and on the disk
+
+A blob that `receive` has returned survives a power cut. Who refers to a blob is not known here.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from dtrain.protocol.errors import Invalid, NotFound, Unavailable
+
+_PIECE = 1024**2
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A stored blob."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+    path: Path
+
+
+class BlobStore:
+    """The blobs in one folder. Any number of threads and processes may use it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use a folder, which is made if it is not there.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._folder = folder
+        self._temporaries = folder / "tmp"
+        self._temporaries.mkdir(parents=True, exist_ok=True)
+        _sync(folder)
+        _sync(folder.parent)
+
+    def receive(
+        self, stream: BinaryIO, *, limit: int | None, expected_sha256: str | None = None
+    ) -> Blob:
+        """Store what a stream brings; if the content is there already, it is stored once.
+
+        Whatever fails, the reading of the stream included, nothing is left behind.
+
+        Args:
+            stream: Read to its end, a piece at a time.
+            limit: Bytes that are accepted at most; None for any number.
+            expected_sha256: What the content's SHA-256 must be.
+
+        Raises:
+            Invalid: `too_large` (status 413) or `sha256_mismatch`.
+            Unavailable: `disk_full` (status 507).
+        """
+        with _disk_full_as_unavailable():
+            descriptor, name = tempfile.mkstemp(dir=self._temporaries)
+            temporary = Path(name)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    sha256, size = _copy(stream, file, limit)
+                    if expected_sha256 not in {None, sha256}:
+                        raise Invalid(
+                            f"The content arrived damaged: its SHA-256 is {sha256} and not"
+                            f" {ascii(expected_sha256)[:80]}; send it again.",
+                            code="sha256_mismatch",
+                        )
+                    file.flush()
+                    os.fsync(file.fileno())
+                return Blob(sha256, size, self._keep(temporary, sha256))
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def path(self, sha256: str) -> Path:
+        """Where a blob is.
+
+        Raises:
+            NotFound: there is no such blob, or what was given is no SHA-256.
+        """
+        path = self._place(sha256)
+        if not path.is_file():
+            raise NotFound(f"There is no stored content with the SHA-256 {sha256}.")
+        return path
+
+    def delete(self, sha256: str) -> None:
+        """Remove a blob; one that is not there is no fault.
+
+        Raises:
+            NotFound: what was given is no SHA-256.
+        """
+        self._place(sha256).unlink(missing_ok=True)
+
+    def sweep(self, older_than_seconds: float) -> int:
+        """Remove what receivers left to which nothing was added for so long; returns how many."""
+        removed = 0
+        for path in self._temporaries.iterdir():
+            if _is_older(path, older_than_seconds):
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    def aged(self, older_than_seconds: float) -> Iterator[str]:
+        """The blobs that nobody has sent for so long, by their SHA-256."""
+        for path in self._folder.glob("[0-9a-f][0-9a-f]/*"):
+            if _SHA256.fullmatch(path.name) and _is_older(path, older_than_seconds):
+                yield path.name
+
+    def _place(self, sha256: str) -> Path:
+        if not _SHA256.fullmatch(sha256):
+            raise NotFound(f"{ascii(sha256)[:80]} is not a SHA-256.")
+        return self._folder / sha256[:2] / sha256
+
+    def _keep(self, temporary: Path, sha256: str) -> Path:
+        place = self._place(sha256)
+        place.parent.mkdir(exist_ok=True)
+        temporary.replace(place)
+        _sync(place.parent)
+        _sync(self._folder)  # always: another receiver may have made the parent just now
+        return place
+
+
+def _copy(stream: BinaryIO, file: BinaryIO, limit: int | None) -> tuple[str, int]:
+    digest = hashlib.sha256()
+    size = 0
+    while piece := stream.read(_PIECE):
+        size += len(piece)
+        if limit is not None and size > limit:
+            raise Invalid(
+                f"What was sent has more than the {limit:,} bytes that are accepted; send less, or"
+                " raise the server's limit.",
+                code="too_large",
+                status=413,
+            )
+        digest.update(piece)
+        file.write(piece)
+    return digest.hexdigest(), size
+
+
+@contextmanager
+def _disk_full_as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise Unavailable(
+            "The server's disk is full, nothing was stored; free some space there, then try again.",
+            code="disk_full",
+            status=507,
+        ) from error
+
+
+def _is_older(path: Path, seconds: float) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > seconds
+    except FileNotFoundError:  # renamed or deleted meanwhile
+        return False
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a folder reach the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

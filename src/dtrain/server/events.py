@@ -1,0 +1,191 @@
+"""The live stream of changes: one reader of the event table in each process, fanned out to all.
+
+A follower that keeps up is served from memory; SQL is read only to catch up after a given id.
+Progress is no event: it is told as it is now, at most twice a second for a job, and has no id.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dtrain.protocol.errors import Unavailable
+from dtrain.protocol.messages import Event, encode
+
+from .mailboxes import Mailboxes
+from .store import events as stored
+from .store import jobs as stored_jobs
+from .store.database import Database
+
+if TYPE_CHECKING:
+    from .services import Services
+
+_RING = 2000
+"""Messages kept for followers that lag."""
+_BATCH = 500
+_PROGRESS_PAUSE = 0.5
+"""Seconds between two readings of progress."""
+_LOOK_ANYWAY = 5.0
+"""Seconds after which the table is read without a notice."""
+KEEP_ALIVE = 10.0
+"""Seconds after which a silent stream sends a sign of life."""
+
+_log = logging.getLogger(__name__)
+
+
+class StreamMessage(msgspec.Struct, frozen=True):
+    """One message of an event stream; without an event's name it is a sign of life."""
+
+    event: str = ""
+    data: bytes = b""
+    """One line of JSON."""
+    id: str | None = None
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    place: int
+    event_id: int | None
+    message: StreamMessage
+
+
+class EventStream:
+    """The tail of the event table."""
+
+    def __init__(self, database: Database, mailboxes: Mailboxes, stop: threading.Event) -> None:
+        self._database = database
+        self._mailboxes = mailboxes
+        self._stop = stop
+        self._ring: deque[_Entry] = deque(maxlen=_RING)
+        self._moved = threading.Condition()
+        self._next_place = 0
+        self._last_id = 0
+        self._progress: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+
+    def start(self) -> None:
+        """Begin at the newest event."""
+        with self._database.read() as connection:
+            self._last_id = stored.bounds(connection)[1]
+        self._mailboxes.subscribe("progress", self._note_progress)
+        self._thread.start()
+
+    def follow(self, last_id: int | None) -> Iterator[StreamMessage]:
+        """All that happens from now on, or from behind an event on, until the server ends."""
+        with self._moved:
+            place, seen = self._next_place, self._last_id
+        if last_id is not None:
+            if self._is_gone(last_id, seen):
+                yield StreamMessage("reset", b"{}", str(seen))
+            else:
+                yield from self._catch_up(last_id, seen)
+        while not self._stop.is_set():
+            entries, fell_behind = self._wait(place)
+            if fell_behind:
+                with self._moved:
+                    place, newest = self._next_place, self._last_id
+                yield from self._catch_up(seen, newest)
+                seen = newest
+            elif not entries:
+                yield StreamMessage()
+            for entry in entries:
+                place = entry.place + 1
+                seen = entry.event_id or seen
+                yield entry.message
+
+    def _is_gone(self, last_id: int, newest: int) -> bool:
+        with self._database.read() as connection:
+            oldest, _ = stored.bounds(connection)
+        return last_id > newest or (last_id < oldest - 1)
+
+    def _catch_up(self, after: int, up_to: int) -> Iterator[StreamMessage]:
+        while after < up_to:
+            with self._database.read() as connection:
+                batch = stored.after(connection, after, _BATCH)
+            for event in batch:
+                if event.id <= up_to:
+                    yield _message(event)
+            if not batch:
+                return
+            after = batch[-1].id
+
+    def _wait(self, place: int) -> tuple[list[_Entry], bool]:
+        with self._moved:
+            if self._next_place == place and not self._stop.is_set():
+                self._moved.wait(KEEP_ALIVE)
+            if self._next_place == place:
+                return [], False
+            missed = self._next_place - place
+            if missed > len(self._ring):
+                return [], True
+            return [
+                self._ring[index] for index in range(len(self._ring) - missed, len(self._ring))
+            ], False
+
+    def _note_progress(self, job_id: str) -> None:
+        if not self._progress:
+            self._mailboxes.wake(stored.TOPIC)
+        self._progress.add(job_id)
+
+    def _run(self) -> None:
+        with self._mailboxes.listen(stored.TOPIC) as woken:
+            next_progress = 0.0
+            while not self._stop.is_set():
+                # On PostgreSQL a notice can be missed while the connection is made anew.
+                woken.wait(_PROGRESS_PAUSE if self._progress else _LOOK_ANYWAY)
+                woken.clear()
+                try:
+                    self._read_events()
+                    if self._progress and time.monotonic() >= next_progress:
+                        self._read_progress()
+                        next_progress = time.monotonic() + _PROGRESS_PAUSE
+                except Unavailable as error:
+                    _log.warning("The event stream waits for the database: %s", error)
+                    self._stop.wait(1)
+        with self._moved:
+            self._moved.notify_all()
+
+    def _read_events(self) -> None:
+        while True:
+            with self._database.read() as connection:
+                batch = stored.after(connection, self._last_id, _BATCH)
+            if not batch:
+                return
+            with self._moved:
+                for event in batch:
+                    self._add(event.id, _message(event))
+                self._last_id = batch[-1].id
+                self._moved.notify_all()
+
+    def _read_progress(self) -> None:
+        waiting, self._progress = self._progress, set()
+        with self._database.read() as connection:
+            rows = stored_jobs.progress_of(connection, [int(job_id) for job_id in waiting])
+        with self._moved:
+            for job_id, record, fraction in rows:
+                data = {
+                    "job_id": job_id,
+                    "progress": msgspec.Raw(record.encode()) if record else None,
+                    "fraction": fraction,
+                }
+                self._add(None, StreamMessage("progress", encode(data)))
+            self._moved.notify_all()
+
+    def _add(self, event_id: int | None, message: StreamMessage) -> None:
+        self._ring.append(_Entry(self._next_place, event_id, message))
+        self._next_place += 1
+
+
+def changes(services: Services, last_id: int | None) -> Iterator[StreamMessage]:
+    """The stream of `/api/stream`: every change of jobs and workers, and progress."""
+    return services.events.follow(last_id)
+
+
+def _message(event: Event) -> StreamMessage:
+    kind = "job" if event.job_id is not None else "worker"
+    return StreamMessage(kind, encode(event), str(event.id))

@@ -1,0 +1,183 @@
+"""How a waiting job becomes an attempt: by assignment, or by an owner's yes to an offer."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from dtrain.protocol.errors import Conflict
+from dtrain.protocol.messages import Assignment, Offer, OfferReply, Poll
+from dtrain.protocol.resources import Capacity, Free, free_of
+from dtrain.protocol.states import Phase, Status
+from dtrain.server.rules.leases import LEASE
+from dtrain.server.rules.lifecycle import Claimed, Offered, OffersGone, advance
+from dtrain.server.rules.scheduling import Candidate, plan, suits
+from dtrain.server.rules.scheduling import order as served_in_order
+from dtrain.server.store import attempts, job_views, jobs, offers, workers
+from dtrain.server.store.database import notice
+
+MAX_OFFERS = 20
+"""Offers before one owner at a time."""
+
+
+def topic(worker_id: str) -> str:
+    """What is told when there may be something new for a worker."""
+    return f"worker:{worker_id}"
+
+
+def repeated(connection: sa.Connection, worker_id: str, secret: str) -> Assignment | None:
+    """What an earlier poll with the same secret brought: its answer may have been lost."""
+    attempt = attempts.by_secret(connection, worker_id, secret)
+    if attempt is None or attempt.state not in attempts.HOLDING:
+        return None
+    return _assignment(connection, attempt.job_id, attempt.number)
+
+
+def assign(
+    connection: sa.Connection, worker_id: str, message: Poll, free: Free, now: float
+) -> Assignment | None:
+    """Give the worker the next job that fits, as the attempt with the secret it sent."""
+    if attempts.by_secret(connection, worker_id, message.next_secret) is not None:
+        return None
+    candidate = Candidate(worker_id=worker_id, capacity=message.capacity, free=free)
+    # A few of each kind, so that another server process taking one leaves the next.
+    waiting = jobs.waiting(connection, now, worker_id, per_kind=4)
+    for job in sorted(waiting, key=served_in_order):
+        if not plan([job], [candidate]):
+            continue
+        assignment = _claim(
+            connection, job.job_id, worker_id, message.next_secret, now, skip_locked=True
+        )
+        if assignment is not None:
+            return assignment
+    return None
+
+
+def offer(
+    connection: sa.Connection, worker_id: str, capacity: Capacity, free: Free, now: float
+) -> list[int]:
+    """Open offers for jobs that fit now and take back those that no longer do; which are open."""
+    candidate = Candidate(worker_id=worker_id, capacity=capacity, free=free)
+    waiting = jobs.waiting(connection, now, worker_id, per_kind=MAX_OFFERS)
+    fitting = [job for job in sorted(waiting, key=served_in_order) if suits(job, candidate, free)]
+    wanted = [job.job_id for job in fitting[:MAX_OFFERS]]
+    is_open = offers.open_of_worker(connection, worker_id)
+    for job_id in set(is_open) - set(wanted):
+        withdraw(connection, now, job_id=job_id, worker_id=worker_id)
+    for job_id in wanted:
+        if job_id in is_open:
+            continue
+        state = jobs.lock(connection, job_id, skip_locked=True)
+        if state is None or state.status is not Status.PENDING:
+            continue
+        offers.insert(connection, job_id, worker_id, now)
+        transition = advance(state, Offered(), now)
+        if transition is not None:
+            jobs.apply(connection, transition, now)
+    return offers.open_of_worker(connection, worker_id)
+
+
+def offer_of(connection: sa.Connection, job_id: int, now: float) -> Offer:
+    """An offer as the worker's owner sees it."""
+    job = job_views.get(connection, job_id)
+    return Offer(
+        job_id=job_id,
+        spec=job.spec,
+        bundle=job.bundle,
+        submitter=job.submitter,
+        age=max(now - job.created_at.timestamp(), 0.0),
+    )
+
+
+def accept(
+    connection: sa.Connection, worker_id: str, job_id: int, message: OfferReply, now: float
+) -> Assignment:
+    """The owner said yes: that is the claim.
+
+    Raises:
+        Conflict: the offer is gone, or the worker has no room for the job (`withdrawn`).
+    """
+    earlier = repeated(connection, worker_id, message.secret)
+    if earlier is not None and earlier.job_id == job_id:
+        return earlier
+    gone = Conflict(
+        f"The offer of job {job_id} is gone: it was taken or cancelled.", code="withdrawn"
+    )
+    if job_id not in offers.open_of_worker(connection, worker_id):
+        raise gone
+    row = workers.get(connection, worker_id)
+    if free_of(row.capacity, attempts.taken_of(connection, worker_id)).slots < 1:
+        raise Conflict("Every slot of the worker is taken; try again later.", code="withdrawn")
+    assignment = _claim(connection, job_id, worker_id, message.secret, now, skip_locked=False)
+    if assignment is None:
+        raise gone
+    return assignment
+
+
+def decline(
+    connection: sa.Connection, worker_id: str, job_id: int, reason: str | None, now: float
+) -> None:
+    """The owner said no: the job is not offered to this worker again.
+
+    Raises:
+        Conflict: the offer is gone (`withdrawn`).
+    """
+    state = jobs.lock(connection, job_id)
+    if not offers.decline(connection, job_id, worker_id, reason, now):
+        raise Conflict(f"The offer of job {job_id} is gone already.", code="withdrawn")
+    if state is not None:
+        _close_offers(connection, job_id, now)
+
+
+def withdraw(
+    connection: sa.Connection,
+    now: float,
+    *,
+    job_id: int | None = None,
+    worker_id: str | None = None,
+) -> None:
+    """Take back open offers, and have the workers told whose owners see them."""
+    gone = offers.withdraw(connection, job_id=job_id, worker_id=worker_id)
+    for told in {worker for _, worker in gone}:
+        notice(connection, topic(told))
+    for offered in {job for job, _ in gone}:
+        _close_offers(connection, offered, now)
+
+
+def _close_offers(connection: sa.Connection, job_id: int, now: float) -> None:
+    """Once no owner has the job before him, it is queued again and not offered."""
+    state = jobs.lock(connection, job_id)
+    if state is None or state.phase is not Phase.OFFERED:
+        return
+    if not offers.open_of_job(connection, job_id):
+        transition = advance(state, OffersGone(), now)
+        if transition is not None:
+            jobs.apply(connection, transition, now)
+
+
+def _claim(
+    connection: sa.Connection,
+    job_id: int,
+    worker_id: str,
+    secret: str,
+    now: float,
+    *,
+    skip_locked: bool,
+) -> Assignment | None:
+    state = jobs.lock(connection, job_id, skip_locked=skip_locked)
+    if state is None or state.status is not Status.PENDING:
+        return None
+    for attempt in attempts.open_of_job(connection, job_id):
+        # Whoever ran it before has lost it for good; its worker is told when it shows itself.
+        attempts.end(connection, attempt, now)
+    transition = advance(state, Claimed(worker_id), now)
+    if transition is None:
+        return None
+    after = jobs.apply(connection, transition, now)
+    attempts.insert(connection, job_id, after.attempt, worker_id, secret, now, LEASE)
+    withdraw(connection, now, job_id=job_id)
+    return _assignment(connection, job_id, after.attempt)
+
+
+def _assignment(connection: sa.Connection, job_id: int, number: int) -> Assignment:
+    spec, bundle, submitter = jobs.spec_of(connection, job_id)
+    return Assignment(job_id=job_id, attempt=number, spec=spec, bundle=bundle, submitter=submitter)

@@ -1,0 +1,66 @@
+"""Whose attempt it is, and whether it still counts: checked before every write about it."""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+import sqlalchemy as sa
+
+from dtrain.protocol.errors import Conflict
+from dtrain.server.store import attempts
+from dtrain.server.store.attempts import Attempt
+
+
+class AttemptRef(msgspec.Struct, frozen=True):
+    """Which attempt a worker speaks of, and the proof that it is its own."""
+
+    worker_id: str
+    job_id: int
+    attempt: int
+    secret: str
+
+
+def owns(attempt: Attempt, worker_id: str, secret: str) -> bool:
+    """Whether the attempt is this worker's and was claimed with the secret."""
+    return attempt.worker_id == worker_id and hmac.compare_digest(
+        attempt.secret_hash, attempts.hash_secret(secret)
+    )
+
+
+def owned(connection: sa.Connection, ref: AttemptRef) -> Attempt:
+    """The attempt, kept from other writers, if it is the worker's, whether or not it still counts.
+
+    Raises:
+        Conflict: it is not (`stale`, status 410 if there is no such attempt).
+    """
+    attempt = attempts.lock(connection, ref.job_id, ref.attempt)
+    if attempt is None:
+        raise Conflict(
+            f"There is no attempt {ref.attempt} of job {ref.job_id}; forget it.",
+            code="stale",
+            status=410,
+        )
+    if not owns(attempt, ref.worker_id, ref.secret):
+        raise stale(ref)
+    return attempt
+
+
+def current(connection: sa.Connection, ref: AttemptRef) -> Attempt:
+    """As `owned`, for a write that only an attempt that has not ended may do.
+
+    Raises:
+        Conflict: the attempt is not the worker's, or has ended (`stale`).
+    """
+    attempt = owned(connection, ref)
+    if attempt.state == "ended":
+        raise stale(ref)
+    return attempt
+
+
+def stale(ref: AttemptRef) -> Conflict:
+    """The error for an attempt that no longer counts."""
+    return Conflict(
+        f"Attempt {ref.attempt} of job {ref.job_id} no longer counts; kill it and forget it.",
+        code="stale",
+    )

@@ -1,0 +1,122 @@
+"""The end of an attempt: recorded when it is first told, applied when all of its bytes are here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import sqlalchemy as sa
+
+from dtrain.protocol.errors import Conflict
+from dtrain.protocol.messages import Finish, FinishAnswer
+from dtrain.server.rules.lifecycle import EndReported, Finished, advance
+from dtrain.server.rules.records import last_record
+from dtrain.server.store import artifacts, attempts, jobs
+from dtrain.server.store.attempts import Attempt
+from dtrain.server.store.database import notice
+
+from . import claim, records
+from .fencing import AttemptRef, owned, stale
+
+if TYPE_CHECKING:
+    from dtrain.server.services import Services
+
+
+def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer:
+    """An attempt has ended on its worker. Its slot is free from now on.
+
+    Returns:
+        Whether the end is applied; if not, what has to be sent first.
+
+    Raises:
+        Conflict: the attempt no longer counts (`stale`), or has ended otherwise (`different`).
+    """
+
+    def work(connection: sa.Connection) -> FinishAnswer:
+        now = services.clock.time()
+        job = jobs.lock(connection, ref.job_id)
+        attempt = owned(connection, ref)
+        if attempt.finish is not None:
+            if attempt.finish != message:
+                raise Conflict(
+                    f"Attempt {ref.attempt} of job {ref.job_id} has ended in another way.",
+                    code="different",
+                )
+            return _answer(connection, attempt)
+        if (
+            attempt.state == "ended"
+            or job is None
+            or job.attempt != ref.attempt
+            or job.status.final
+        ):
+            raise stale(ref)
+        recorded = msgspec.json.encode(message).decode()
+        attempts.update(connection, attempt, state="finishing", finish=recorded, finish_at=now)
+        transition = advance(job, EndReported(), now)
+        if transition is not None:
+            jobs.apply(connection, transition, now)
+        notice(connection, claim.topic(attempt.worker_id))
+        settle(connection, ref.job_id, ref.attempt, now)
+        return _answer(connection, owned(connection, ref))
+
+    return services.database.write(work)
+
+
+def settle(
+    connection: sa.Connection, job_id: int, number: int, now: float, *, give_up: bool = False
+) -> None:
+    """Apply a reported end once nothing of the attempt is missing.
+
+    Args:
+        connection: inside a writing transaction.
+        job_id: the job's number.
+        number: the attempt's.
+        now: seconds since the epoch.
+        give_up: apply it even if something is missing, and say so.
+    """
+    attempt = attempts.lock(connection, job_id, number)
+    if attempt is None or attempt.finish is None or attempt.state != "finishing":
+        return
+    answer = _answer(connection, attempt)
+    if not give_up and not _is_complete(answer):
+        return
+    job = jobs.locked(connection, job_id)
+    counts = job.attempt == number and not job.status.final
+    tail = last_record(attempt.log_carry)
+    total_records = records.store(connection, attempt, tail, now, counts=counts)
+    attempts.update(connection, attempt, log_carry=b"", metric_records=total_records)
+    if counts:
+        transition = advance(job, Finished(attempt.finish, _incomplete(answer)), now)
+        if transition is not None:
+            jobs.apply(connection, transition, now)
+    attempts.end(connection, attempt, now)
+
+
+def _answer(connection: sa.Connection, attempt: Attempt) -> FinishAnswer:
+    told = attempt.finish
+    if attempt.state == "ended" or told is None:
+        return FinishAnswer(applied=True)
+    there = {
+        (found.path, found.sha256)
+        for found in artifacts.listing(connection, attempt.job_id, attempt.number)
+    }
+    return FinishAnswer(
+        applied=False,
+        missing_log_from=attempt.log_bytes if attempt.log_bytes < told.log_bytes else None,
+        missing_artifacts=[
+            wanted.path for wanted in told.artifacts if (wanted.path, wanted.sha256) not in there
+        ],
+    )
+
+
+def _is_complete(answer: FinishAnswer) -> bool:
+    return answer.missing_log_from is None and not answer.missing_artifacts
+
+
+def _incomplete(answer: FinishAnswer) -> str | None:
+    """What is missing of an attempt, as a sentence."""
+    if answer.missing_log_from is not None:
+        return f"Its log is incomplete from byte {answer.missing_log_from} on."
+    if answer.missing_artifacts:
+        return f"{len(answer.missing_artifacts)} of its artifacts are missing."
+    return None

@@ -1,0 +1,116 @@
+"""What a poll says of the worker's attempts, against what is stored: leases, losses, commands."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from dtrain.protocol.messages import AttemptReport, Command, Poll
+from dtrain.protocol.states import Phase, Status
+from dtrain.server.rules.leases import LEASE, UNLISTED
+from dtrain.server.rules.lifecycle import Lost, NeverStarted, Returned, advance
+from dtrain.server.store import attempts, jobs
+from dtrain.server.store.attempts import Attempt
+
+from .fencing import owns
+
+
+def reconcile(connection: sa.Connection, worker_id: str, message: Poll, now: float) -> None:
+    """Renew the leases of the attempts that the poll lists, and give up those that it lacks."""
+    reports = {(report.job_id, report.attempt): report for report in message.attempts}
+    known = attempts.of_worker(connection, worker_id, ("assigned", "live", "lost"))
+    promised = attempts.hash_secret(message.next_secret)
+    for attempt in known:
+        report = reports.get((attempt.job_id, attempt.number))
+        if report is not None and owns(attempt, worker_id, report.secret):
+            _renew(connection, attempt, report, now)
+        elif attempt.state == "assigned" and attempt.secret_hash != promised:
+            if not _crossed(attempt, now):
+                give_up(connection, attempt, now, started=False)
+        elif attempt.state == "live" and not _crossed(attempt, now):
+            give_up(connection, attempt, now, started=True)
+
+
+def commands(
+    connection: sa.Connection, worker_id: str, message: Poll
+) -> tuple[list[Command], bool]:
+    """What the worker must do about its attempts, and whether any of it is news to it."""
+    found: list[Command] = []
+    news = False
+    for report in message.attempts:
+        attempt = attempts.get(connection, report.job_id, report.attempt)
+        job = jobs.lock(connection, report.job_id)
+        if (
+            attempt is None
+            or job is None
+            or not owns(attempt, worker_id, report.secret)
+            or (attempt.state == "ended" and attempt.finish is None)
+        ):
+            found.append(_stale(report))
+            news = True
+        elif job.cancel and job.status is Status.RUNNING and job.attempt == attempt.number:
+            command = Command(
+                job_id=report.job_id,
+                attempt=report.attempt,
+                action="cancel",
+                at_once=job.cancel == 2,
+            )
+            found.append(command)
+            if report.phase is not Phase.CANCELLING or attempt.told_cancel < job.cancel:
+                news = True
+                attempts.update(connection, attempt, told_cancel=job.cancel)
+    return found, news
+
+
+def give_up(
+    connection: sa.Connection,
+    attempt: Attempt,
+    now: float,
+    *,
+    started: bool = True,
+    may_return: bool = False,
+) -> None:
+    """The job goes on without an attempt.
+
+    Args:
+        connection: inside a writing transaction.
+        attempt: the attempt.
+        now: seconds since the epoch.
+        started: False if the worker never got it.
+        may_return: True if nobody knows what became of it: should its worker come back before
+            another has claimed the job, the attempt counts again.
+    """
+    job = jobs.lock(connection, attempt.job_id)
+    if job is not None and job.attempt == attempt.number:
+        transition = advance(job, Lost() if started else NeverStarted(), now)
+        if transition is not None:
+            jobs.apply(connection, transition, now)
+    if may_return:
+        attempts.update(connection, attempt, state="lost")
+    else:
+        attempts.end(connection, attempt, now)
+
+
+def _renew(connection: sa.Connection, attempt: Attempt, report: AttemptReport, now: float) -> None:
+    job = jobs.lock(connection, attempt.job_id)
+    if job is None or job.attempt != attempt.number or job.status.final:
+        attempts.end(connection, attempt, now)
+        return
+    returning = attempt.state == "lost" or job.phase is Phase.UNREACHABLE
+    if returning:
+        transition = advance(job, Returned(report.phase), now)
+        if transition is not None:
+            jobs.apply(connection, transition, now)
+    attempts.update(connection, attempt, state="live", lease_until=now + LEASE)
+
+
+def _crossed(attempt: Attempt, now: float) -> bool:
+    """Whether the attempt was claimed, or last listed, so lately that the poll may not know it.
+
+    An assignment is answered to a poll, and the next one must list it; a claim by an accepted
+    offer travels beside the polls.
+    """
+    return now < attempt.lease_until - LEASE + UNLISTED
+
+
+def _stale(report: AttemptReport) -> Command:
+    return Command(job_id=report.job_id, attempt=report.attempt, action="stale")

@@ -1,0 +1,201 @@
+"""What each page knows: one frozen context a page, made of the messages of the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dtrain.protocol.messages import (
+    Artifact,
+    Explanation,
+    Job,
+    JobPage,
+    LogLine,
+    MetricRecord,
+    Worker,
+)
+from dtrain.protocol.states import Status
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs the list shows; it lives in the address."""
+
+    status: str | None = None
+    tag: str | None = None
+    worker: str | None = None
+    q: str | None = None
+    cursor: str | None = None
+
+    def query(self, **changes: str | None) -> dict[str, str]:
+        """The address's parameters after changes; a changed filter begins at the first page."""
+        values: dict[str, str | None] = dict(vars(self))
+        if changes:
+            values |= {"cursor": None, **changes}
+        return {name: value for name, value in values.items() if value}
+
+    @property
+    def narrows(self) -> bool:
+        """Whether any job may be hidden."""
+        return bool(self.status or self.tag or self.worker or self.q)
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A status to filter by, and how many jobs are in it."""
+
+    status: str | None
+    label: str
+    count: int
+    current: bool
+
+
+@dataclass(frozen=True)
+class JobListContext:
+    """The list of jobs: part of the dashboard, and a fragment of its own."""
+
+    now: datetime
+    listed: JobPage
+    filter: JobFilter
+
+    @property
+    def tabs(self) -> list[Tab]:
+        """All statuses, with the jobs in each."""
+        counts = self.listed.counts
+        every = Tab(None, "All", sum(counts.values()), not self.filter.status)
+        return [every] + [
+            Tab(status, status.capitalize(), counts.get(status, 0), self.filter.status == status)
+            for status in Status
+        ]
+
+    @property
+    def nothing_yet(self) -> bool:
+        """Whether no job was ever handed in."""
+        return not self.filter.narrows and not sum(self.listed.counts.values())
+
+
+@dataclass(frozen=True)
+class FormField:
+    """One field of the form that hands in a job, named as in the job spec."""
+
+    name: str
+    label: str
+    hint: str = ""
+    placeholder: str = ""
+    kind: str = "text"
+    """`text`, `lines`, or `choice`."""
+    choices: tuple[str, ...] = ()
+    input_mode: str = "text"
+
+
+@dataclass(frozen=True)
+class SubmitForm:
+    """The form that hands in a job, as it was filled in."""
+
+    first: tuple[FormField, ...]
+    more: tuple[FormField, ...]
+    entries: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+    """Why the last try was refused."""
+    error_field: str | None = None
+
+    @property
+    def file_is_wrong(self) -> bool:
+        """Whether the complaint is about the file, or about nothing that has a field."""
+        names = {one.name for one in self.first + self.more}
+        return self.error is not None and self.error_field not in names
+
+    @property
+    def more_is_open(self) -> bool:
+        """Whether one of the folded fields is filled in or at fault."""
+        return any(self.entries.get(one.name) or one.name == self.error_field for one in self.more)
+
+
+@dataclass(frozen=True)
+class DashboardContext:
+    """`/`."""
+
+    jobs: JobListContext
+    form: SubmitForm
+    address: str
+    """Of this server, as the browser knows it."""
+
+
+@dataclass(frozen=True)
+class LogTail:
+    """The end of a log, and from where its stream goes on."""
+
+    attempt: int
+    lines: list[LogLine]
+    offset: int
+    """The byte behind what is shown."""
+    next: int
+    """The number that the next line will have."""
+    is_open: bool
+    """Whether the last line has no end yet."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing stands before the lines."""
+        return not self.lines or self.lines[0].number == 0
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One thing that happened to a job."""
+
+    at: datetime
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line in a chart."""
+
+    name: str
+    last: float
+    """Its latest value that is a number."""
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """What of `/jobs/<id>` changes with the job: a fragment of its own."""
+
+    now: datetime
+    job: Job
+    explanation: Explanation | None
+    """Why it waits; None if it does not."""
+    charts: list[list[Series]]
+    """The series in each chart."""
+    records: list[MetricRecord]
+    """The latest, newest first."""
+    artifacts: list[Artifact]
+    history: list[HistoryEntry]
+
+    @property
+    def state(self) -> str:
+        """What the page's script compares to know whether this is still current."""
+        job = self.job
+        parts = (job.status, job.phase, job.attempt, job.artifacts, job.cancel_requested)
+        return " ".join("" if part is None else str(part).lower() for part in parts)
+
+
+@dataclass(frozen=True)
+class JobPageContext:
+    """`/jobs/<id>`."""
+
+    job: JobContext
+    log: LogTail | None
+
+
+@dataclass(frozen=True)
+class WorkersContext:
+    """`/workers`."""
+
+    now: datetime
+    workers: list[Worker]
+    names: dict[int, str]
+    """What the running jobs are called."""
+    address: str
+    """Of this server, as the browser knows it."""

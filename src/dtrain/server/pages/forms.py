@@ -1,0 +1,62 @@
+"""The form that hands in a job: its fields, and what a browser sends of them."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from werkzeug.datastructures import FileStorage, ImmutableMultiDict
+
+from dtrain.protocol.spec import DEFAULT_ENTRY, DEFAULT_REQUIREMENTS
+from dtrain.protocol.states import Executor, OnPartition
+
+from .contexts import FormField, SubmitForm
+
+_FIRST = (
+    FormField("name", "Name", placeholder="The file's name"),
+    FormField("main_entry", "Entry", "The script to run, inside the ZIP.", DEFAULT_ENTRY),
+    FormField("requirements_file", "Requirements", "Installed first.", DEFAULT_REQUIREMENTS),
+)
+_MORE = (
+    FormField("args", "Arguments", "One a line.", "--epochs=20", kind="lines"),
+    FormField("env", "Environment", "One NAME=value a line.", "SEED=7", kind="lines"),
+    FormField("tags", "Tags", "Separated by commas.", "baseline, digits"),
+    FormField("priority", "Priority", "0 to 100; higher goes first.", "0", input_mode="numeric"),
+    FormField("cpus", "CPUs", "To set aside.", "none", input_mode="decimal"),
+    FormField("memory_gb", "Memory, GB", "Set aside, and the limit.", "none", input_mode="decimal"),
+    FormField("gpus", "GPUs", "To set aside.", "0", input_mode="numeric"),
+    FormField("time_limit", "Time limit", "90s, 15m, 2h or 1d.", "none"),
+    FormField("max_retries", "Retries", "After a failure of its own.", "0", input_mode="numeric"),
+    FormField("python", "Python", "The worker's own if empty.", "3.11"),
+    FormField("labels", "Worker labels", "One NAME=value a line.", "room=lab", kind="lines"),
+    FormField("image", "Container image", "", "python:3.12-slim"),
+    FormField("executor", "Executor", "", kind="choice", choices=tuple(Executor)),
+    FormField(
+        "on_partition",
+        "On partition",
+        "What the worker does while it cannot reach the server.",
+        kind="choice",
+        choices=tuple(OnPartition),
+    ),
+)
+NAMES = tuple(one.name for one in _FIRST + _MORE)
+
+
+def empty_form() -> SubmitForm:
+    """The form as it is at first."""
+    return SubmitForm(_FIRST, _MORE)
+
+
+def refused_form(entries: dict[str, str], error: str, error_field: str | None) -> SubmitForm:
+    """The form after a try that was refused: what was entered stays."""
+    return SubmitForm(_FIRST, _MORE, entries, error, error_field)
+
+
+def entries_of(form: ImmutableMultiDict[str, str]) -> dict[str, str]:
+    """What was entered, by field; a field of another name is left to be refused by name."""
+    return {name: value for name, value in form.items() if name != "csrf_token"}
+
+
+def name_of(upload: FileStorage) -> str:
+    """What a job is called if nothing else is said: its file's name without the ending."""
+    name = PurePath((upload.filename or "").replace("\\", "/")).name
+    return name[: -len(".zip")] if name.lower().endswith(".zip") else name

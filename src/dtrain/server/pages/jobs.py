@@ -1,0 +1,113 @@
+"""`/jobs/<id>`: one job, live, and what can be done about it."""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect, render_template, url_for
+from werkzeug.wrappers import Response
+
+from dtrain.protocol.messages import Job, MetricRecord
+from dtrain.protocol.states import Status
+from dtrain.server.auth import services
+from dtrain.server.jobs import cancel, explain, logs, metrics, read, retry
+
+from . import history, series
+from .contexts import JobContext, JobPageContext, LogTail
+
+blueprint = Blueprint("job_pages", __name__)
+
+_LOG_LINES = 1000
+_TABLE_RECORDS = 20
+_MAX_READS = 5
+"""Readings of `metrics.MAX_RECORDS` records each; more records show in no table."""
+
+
+@blueprint.get("/jobs/<number:job_id>")
+def show(job_id: int) -> str:
+    """The page of a job."""
+    context = _context(job_id)
+    return render_template("job.html", page=JobPageContext(context, _log_tail(context.job)))
+
+
+@blueprint.get("/fragments/jobs/<number:job_id>")
+def fragment(job_id: int) -> str:
+    """The parts of the page that change with the job."""
+    return render_template("_job.html", page=_context(job_id))
+
+
+@blueprint.get("/jobs/<number:job_id>/log")
+def raw_log(job_id: int) -> Response:
+    """The whole log of the latest attempt, as the job wrote it."""
+    attempt, end = logs.size(services(), job_id)
+    pieces = logs.raw(services(), job_id, attempt=attempt, start=0, end=end)
+    response = Response(pieces, mimetype="text/plain")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@blueprint.post("/jobs/<number:job_id>/cancel")
+def cancel_job(job_id: int) -> Response:
+    """Ask for the job's end."""
+    cancel.cancel(services(), job_id, by=None)
+    return redirect(url_for(".show", job_id=job_id), 303)
+
+
+@blueprint.post("/jobs/<number:job_id>/retry")
+def retry_job(job_id: int) -> Response:
+    """Hand in the same job again; on to the new one's page."""
+    job = retry.retry(services(), job_id, by=None)
+    return redirect(url_for(".show", job_id=job.id), 303)
+
+
+def _context(job_id: int) -> JobContext:
+    job = read.get(services(), job_id)
+    records = _records(job)
+    waits = job.status is Status.PENDING
+    return JobContext(
+        now=services().clock.now(),
+        job=job,
+        explanation=explain.explain(services(), job_id) if waits else None,
+        charts=series.charts(records),
+        records=records[: -_TABLE_RECORDS - 1 : -1],
+        artifacts=read.artifacts(services(), job_id).artifacts,
+        history=history.entries(read.events(services(), job_id).events),
+    )
+
+
+def _records(job: Job) -> list[MetricRecord]:
+    """The PROGRESS records of the latest attempt, oldest first."""
+    records: list[MetricRecord] = []
+    if not job.attempt:
+        return records
+    for _ in range(_MAX_READS):
+        page = metrics.page(
+            services(),
+            job.id,
+            attempt=job.attempt,
+            after=len(records),
+            limit=metrics.MAX_RECORDS,
+        )
+        records += page.records
+        if not page.more:
+            break
+    return records
+
+
+def _log_tail(job: Job) -> LogTail | None:
+    if not job.attempt:
+        return None
+    page = logs.page(services(), job.id, attempt=job.attempt, limit=_LOG_LINES, tail=True)
+    last = logs.raw(
+        services(),
+        job.id,
+        attempt=page.attempt,
+        start=max(page.total_bytes - 1, 0),
+        end=page.total_bytes,
+    )
+    is_open = b"".join(last) not in {b"", b"\n"}
+    return LogTail(
+        attempt=page.attempt,
+        lines=page.lines,
+        offset=page.total_bytes,
+        next=page.total_lines - is_open,
+        is_open=is_open,
+    )

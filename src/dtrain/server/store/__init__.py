@@ -1,0 +1,1 @@
+"""Where everything is kept: SQL is written here and nowhere else, on a connection that is given."""

@@ -1,0 +1,54 @@
+"""Artifacts: the files that attempts left behind; their bytes are blobs."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from dtrain.protocol.messages import Artifact
+
+from .schema import artifacts, log_chunks
+
+
+def put(connection: sa.Connection, job_id: int, artifact: Artifact) -> None:
+    """Store an artifact, in the place of an earlier one of the same attempt and path."""
+    connection.execute(
+        artifacts.delete().where(
+            artifacts.c.job_id == job_id,
+            artifacts.c.attempt == artifact.attempt,
+            artifacts.c.path == artifact.path,
+        )
+    )
+    connection.execute(
+        artifacts.insert().values(
+            job_id=job_id,
+            attempt=artifact.attempt,
+            path=artifact.path,
+            size=artifact.size,
+            sha256=artifact.sha256,
+        )
+    )
+
+
+def listing(connection: sa.Connection, job_id: int, attempt: int | None = None) -> list[Artifact]:
+    """The artifacts of one attempt, by path; without a number, of the latest that left any."""
+    if attempt is None:
+        latest = sa.select(sa.func.max(artifacts.c.attempt)).where(artifacts.c.job_id == job_id)
+        which: sa.ColumnElement[bool] = artifacts.c.attempt == latest.scalar_subquery()
+    else:
+        which = artifacts.c.attempt == attempt
+    rows = connection.execute(
+        sa.select(artifacts).where(artifacts.c.job_id == job_id, which).order_by(artifacts.c.path)
+    )
+    return [
+        Artifact(path=row.path, size=row.size, sha256=row.sha256, attempt=row.attempt)
+        for row in rows
+    ]
+
+
+def needed(connection: sa.Connection, hashes: set[str]) -> set[str]:
+    """Those of the blobs that an artifact or a log is in."""
+    used = sa.union(
+        sa.select(artifacts.c.sha256).where(artifacts.c.sha256.in_(hashes)),
+        sa.select(log_chunks.c.blob_sha256).where(log_chunks.c.blob_sha256.in_(hashes)),
+    )
+    return set(connection.execute(used).scalars())

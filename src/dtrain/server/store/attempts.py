@@ -1,0 +1,250 @@
+"""Attempts: who runs what, under which lease, and how far its log has come."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from dtrain.protocol.messages import Finish
+from dtrain.protocol.resources import Request
+from dtrain.protocol.states import Phase
+
+from .schema import attempts, jobs, requests
+
+AttemptState = Literal["assigned", "live", "lost", "finishing", "ended"]
+
+HOLDING: tuple[AttemptState, ...] = ("assigned", "live")
+"""The states in which an attempt takes up its worker's resources."""
+OPEN: tuple[AttemptState, ...] = ("assigned", "live", "lost", "finishing")
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of a job on one worker."""
+
+    job_id: int
+    number: int
+    worker_id: str
+    secret_hash: str
+    state: AttemptState
+    lease_until: float
+    """Seconds since the epoch."""
+    told_cancel: int
+    """The strongest cancel that has been sent to the worker."""
+    claimed_at: float
+    finish: Finish | None
+    finish_at: float | None
+    log_bytes: int
+    log_lines: int
+    log_carry: bytes
+    """The bytes since the last newline, as far as they can still become a record."""
+    metric_records: int
+
+
+def hash_secret(secret: str) -> str:
+    """How a secret is stored. It is random and long, so a plain hash is enough."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def insert(
+    connection: sa.Connection,
+    job_id: int,
+    number: int,
+    worker_id: str,
+    secret: str,
+    now: float,
+    lease: float,
+) -> None:
+    """Store a new attempt, assigned to the worker."""
+    connection.execute(
+        attempts.insert().values(
+            job_id=job_id,
+            number=number,
+            worker_id=worker_id,
+            secret_hash=hash_secret(secret),
+            state="assigned",
+            lease_until=now + lease,
+            told_cancel=0,
+            claimed_at=now,
+            log_bytes=0,
+            log_lines=0,
+            log_carry=b"",
+            metric_records=0,
+            log_sealed=False,
+        )
+    )
+
+
+def get(connection: sa.Connection, job_id: int, number: int) -> Attempt | None:
+    """One attempt, or None."""
+    row = connection.execute(
+        sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.number == number)
+    ).one_or_none()
+    return None if row is None else _attempt(row)
+
+
+def lock(connection: sa.Connection, job_id: int, number: int) -> Attempt | None:
+    """As `get`, and no other writer touches it until the transaction ends."""
+    row = connection.execute(
+        sa.select(attempts)
+        .where(attempts.c.job_id == job_id, attempts.c.number == number)
+        .with_for_update()
+    ).one_or_none()
+    return None if row is None else _attempt(row)
+
+
+def by_secret(connection: sa.Connection, worker_id: str, secret: str) -> Attempt | None:
+    """The attempt of the worker that was claimed with the secret."""
+    row = connection.execute(
+        sa.select(attempts).where(
+            attempts.c.secret_hash == hash_secret(secret), attempts.c.worker_id == worker_id
+        )
+    ).one_or_none()
+    return None if row is None else _attempt(row)
+
+
+def of_worker(
+    connection: sa.Connection, worker_id: str, states: tuple[AttemptState, ...]
+) -> list[Attempt]:
+    """The worker's attempts that are in one of the states, oldest first."""
+    rows = connection.execute(
+        sa.select(attempts)
+        .where(attempts.c.worker_id == worker_id, attempts.c.state.in_(states))
+        .order_by(attempts.c.claimed_at)
+    )
+    return [_attempt(row) for row in rows]
+
+
+def open_of_job(connection: sa.Connection, job_id: int) -> list[Attempt]:
+    """The job's attempts that have not ended."""
+    rows = connection.execute(
+        sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.state.in_(OPEN))
+    )
+    return [_attempt(row) for row in rows]
+
+
+def numbers(connection: sa.Connection, job_id: int) -> list[int]:
+    """The numbers of a job's attempts, the latest last."""
+    return list(
+        connection.execute(
+            sa.select(attempts.c.number)
+            .where(attempts.c.job_id == job_id)
+            .order_by(attempts.c.number)
+        ).scalars()
+    )
+
+
+def taken(connection: sa.Connection) -> dict[str, list[tuple[int, Request]]]:
+    """For each worker the jobs that take up its resources, with what they asked for."""
+    rows = connection.execute(
+        sa.select(attempts.c.worker_id, attempts.c.job_id, requests.c.body)
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .join(requests, requests.c.key == jobs.c.request_key)
+        .where(attempts.c.state.in_(HOLDING))
+        .order_by(attempts.c.job_id)
+    )
+    found: dict[str, list[tuple[int, Request]]] = {}
+    for worker_id, job_id, body in rows:
+        request = msgspec.json.decode(body, type=Request)
+        found.setdefault(worker_id, []).append((job_id, request))
+    return found
+
+
+def taken_of(connection: sa.Connection, worker_id: str) -> list[Request]:
+    """What the jobs on one worker have asked for."""
+    rows = connection.execute(
+        sa.select(requests.c.body)
+        .select_from(attempts)
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .join(requests, requests.c.key == jobs.c.request_key)
+        .where(attempts.c.worker_id == worker_id, attempts.c.state.in_(HOLDING))
+    ).scalars()
+    return [msgspec.json.decode(body, type=Request) for body in rows]
+
+
+def update(connection: sa.Connection, attempt: Attempt, **values: Any) -> None:
+    """Change columns of an attempt."""
+    connection.execute(
+        attempts.update()
+        .where(attempts.c.job_id == attempt.job_id, attempts.c.number == attempt.number)
+        .values(**values)
+    )
+
+
+def end(connection: sa.Connection, attempt: Attempt, now: float) -> None:
+    """The attempt is over for good."""
+    update(connection, attempt, state="ended", ended_at=now)
+
+
+def silent(connection: sa.Connection, now: float, limit: int) -> list[tuple[int, int]]:
+    """Job and number of attempts whose lease has run out, and whose jobs do not say so yet."""
+    rows = connection.execute(
+        sa.select(attempts.c.job_id, attempts.c.number)
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .where(attempts.c.state.in_(HOLDING), attempts.c.lease_until < now)
+        .where(jobs.c.phase != Phase.UNREACHABLE)
+        .order_by(attempts.c.lease_until)
+        .limit(limit)
+    )
+    return [(row.job_id, row.number) for row in rows]
+
+
+def expired(connection: sa.Connection, before: float, limit: int) -> list[tuple[int, int]]:
+    """Job and number of attempts whose lease ran out before the time."""
+    rows = connection.execute(
+        sa.select(attempts.c.job_id, attempts.c.number)
+        .where(attempts.c.state.in_(HOLDING), attempts.c.lease_until < before)
+        .order_by(attempts.c.lease_until)
+        .limit(limit)
+    )
+    return [(row.job_id, row.number) for row in rows]
+
+
+def overdue(connection: sa.Connection, before: float, limit: int) -> list[tuple[int, int]]:
+    """Job and number of attempts whose end was reported before the time and still lacks bytes."""
+    rows = connection.execute(
+        sa.select(attempts.c.job_id, attempts.c.number)
+        .where(attempts.c.state == "finishing", attempts.c.finish_at < before)
+        .limit(limit)
+    )
+    return [(row.job_id, row.number) for row in rows]
+
+
+def unsealed(connection: sa.Connection, limit: int) -> list[tuple[int, int]]:
+    """Job and number of ended attempts whose log lies in the database."""
+    rows = connection.execute(
+        sa.select(attempts.c.job_id, attempts.c.number)
+        .where(attempts.c.log_sealed.is_(False), attempts.c.state == "ended")
+        .limit(limit)
+    )
+    return [(row.job_id, row.number) for row in rows]
+
+
+def extend_leases(connection: sa.Connection, until: float) -> int:
+    """Let no lease end before the time; how many were extended."""
+    return connection.execute(
+        attempts.update()
+        .where(attempts.c.state.in_(HOLDING), attempts.c.lease_until < until)
+        .values(lease_until=until)
+    ).rowcount
+
+
+def _attempt(row: sa.Row[Any]) -> Attempt:
+    return Attempt(
+        job_id=row.job_id,
+        number=row.number,
+        worker_id=row.worker_id,
+        secret_hash=row.secret_hash,
+        state=row.state,
+        lease_until=row.lease_until,
+        told_cancel=row.told_cancel,
+        claimed_at=row.claimed_at,
+        finish=msgspec.json.decode(row.finish, type=Finish) if row.finish else None,
+        finish_at=row.finish_at,
+        log_bytes=row.log_bytes,
+        log_lines=row.log_lines,
+        log_carry=bytes(row.log_carry),
+        metric_records=row.metric_records,
+    )

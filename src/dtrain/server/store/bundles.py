@@ -1,0 +1,33 @@
+"""Bundles: what is known of each ZIP that has been handed in; its bytes are a blob."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from dtrain.protocol.messages import BundleInfo
+
+from .database import insert_once
+from .schema import bundles, jobs
+
+
+def put(connection: sa.Connection, bundle: BundleInfo, now: float) -> None:
+    """Make a bundle known, if it is not yet."""
+    insert_once(
+        connection,
+        bundles,
+        sha256=bundle.sha256,
+        size=bundle.size,
+        files=bundle.files,
+        created_at=now,
+    )
+
+
+def forget_unneeded(connection: sa.Connection, hashes: set[str]) -> set[str]:
+    """Forget those of the bundles that no job needs; gives their hashes, unknown ones included."""
+    needed = set(
+        connection.execute(
+            sa.select(jobs.c.bundle_sha256).where(jobs.c.bundle_sha256.in_(hashes)).distinct()
+        ).scalars()
+    )
+    connection.execute(bundles.delete().where(bundles.c.sha256.in_(hashes - needed)))
+    return hashes - needed

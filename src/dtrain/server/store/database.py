@@ -1,0 +1,305 @@
+"""Connections and transactions, and the only place that knows which database it is.
+
+SQLite has one writing connection, owned by one thread: writes that come at the same moment share
+one commit, so that each is durable without each paying for its own. PostgreSQL writes in as many
+transactions as there are callers. Readers never wait for writers on either.
+
+A write can leave notices (`notice`): topics that are told to this process after the commit, and on
+PostgreSQL to every other server process as well.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from dtrain.protocol.errors import Unavailable
+
+T = TypeVar("T")
+
+_BATCH = 256
+"""Writes that share a commit at most."""
+_CHANNEL = "dtrain"
+
+
+def notice(connection: sa.Connection, topic: str) -> None:
+    """Tell whoever listens to the topic, once the transaction is committed."""
+    connection.info.setdefault("notices", {})[topic] = None
+
+
+def moment(seconds: float) -> datetime:
+    """A stored time as a date and time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def insert_once(connection: sa.Connection, table: sa.Table, **values: Any) -> None:
+    """Add a row, unless one with the same key is there already."""
+    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(insert(table).values(values).on_conflict_do_nothing())
+
+
+class Database:
+    """One database, by its SQLAlchemy URL."""
+
+    def __init__(self, url: str | sa.URL) -> None:
+        self.url = sa.make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._on_notice: Callable[[str], None] = lambda _topic: None
+        if self.is_sqlite:
+            self.engine = _sqlite_engine(self.url, "BEGIN")
+            self._writer: _Writer | None = _Writer(_sqlite_engine(self.url, "BEGIN IMMEDIATE"))
+        else:
+            self.engine = _postgresql_engine(self.url)
+            self._writer = None
+        self._listener: _Listener | None = None
+
+    def on_notice(self, listener: Callable[[str], None]) -> None:
+        """Have notices told to the listener, from any thread; on PostgreSQL others' as well."""
+        self._on_notice = listener
+        if not self.is_sqlite:
+            self._listener = _Listener(self.engine, listener)
+            self._listener.start()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection to read from; on SQLite all that it reads is of one moment."""
+        with _translated(), self.engine.connect() as connection:
+            yield connection
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do the work in one transaction and return its result once it is durable.
+
+        The work may run in another thread and must do nothing but SQL. What it raises is raised
+        here, and nothing of it is stored.
+
+        Raises:
+            Unavailable: the database cannot take it now (gone, locked, or its disk is full).
+        """
+        if self._writer is not None:
+            result, topics = self._writer.submit(work)
+        else:
+            with _translated(), self.engine.begin() as connection:
+                connection.info.pop("notices", None)
+                result = work(connection)
+                topics = list(connection.info.pop("notices", {}))
+                for topic in topics:
+                    connection.execute(sa.select(sa.func.pg_notify(_CHANNEL, topic)))
+        for topic in topics:
+            self._on_notice(topic)
+        return result
+
+    def close(self) -> None:
+        """Finish the writes under way and let go of every connection."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._listener is not None:
+            self._listener.close()
+        self.engine.dispose()
+
+
+class _Task(Generic[T]):
+    def __init__(self, work: Callable[[sa.Connection], T]) -> None:
+        self.work = work
+        self.done = threading.Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.notices: list[str] = []
+
+    def run(self, connection: sa.Connection) -> None:
+        connection.info["notices"] = {}
+        self.result = self.work(connection)
+        self.notices = list(connection.info["notices"])
+
+
+class _Writer:
+    """The thread that owns SQLite's writing connection."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[sa.Connection], T]) -> tuple[T, list[str]]:
+        if self._closed:
+            raise Unavailable("The server is stopping; try again in a moment.")
+        task = _Task(work)
+        self._tasks.put(task)
+        task.done.wait()
+        if task.error is not None:
+            raise task.error
+        return task.result, task.notices
+
+    def close(self) -> None:
+        self._closed = True
+        self._tasks.put(None)
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while (first := self._tasks.get()) is not None:
+            batch = [first]
+            while len(batch) < _BATCH and not self._tasks.empty():
+                task = self._tasks.get()
+                if task is None:
+                    self._tasks.put(None)
+                    break
+                batch.append(task)
+            self._commit(batch)
+        self._engine.dispose()
+
+    def _commit(self, batch: list[_Task[Any]]) -> None:
+        try:
+            with _translated(), self._engine.begin() as connection:
+                for task in batch:
+                    if len(batch) == 1:
+                        task.run(connection)
+                    else:
+                        self._run_guarded(task, connection)
+        except BaseException as error:  # handed to the callers, who wait for it
+            for task in batch:
+                task.error = task.error or error
+        for task in batch:
+            task.done.set()
+
+    @staticmethod
+    def _run_guarded(task: _Task[Any], connection: sa.Connection) -> None:
+        """Run one of several, so that its failure undoes nothing but its own work."""
+        savepoint = connection.begin_nested()
+        try:
+            task.run(connection)
+        except DBAPIError as error:
+            if not connection.in_transaction():
+                raise
+            savepoint.rollback()
+            task.error = _translation(error) or error
+        except BaseException as error:  # handed to the caller, who waits for it
+            savepoint.rollback()
+            task.error = error
+        else:
+            savepoint.commit()
+
+
+class _Listener(threading.Thread):
+    """Hears the notices of the other server processes on PostgreSQL."""
+
+    def __init__(self, engine: sa.Engine, deliver: Callable[[str], None]) -> None:
+        super().__init__(name="postgresql-listener", daemon=True)
+        self._engine = engine
+        self._deliver = deliver
+        self._closed = threading.Event()
+        driver: Any = engine.dialect.dbapi
+        self._driver_error: type[Exception] = driver.Error
+
+    def run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                with self._engine.connect() as connection:
+                    self._listen(connection)
+            except (DBAPIError, self._driver_error):
+                self._closed.wait(1)
+
+    def _listen(self, connection: sa.Connection) -> None:
+        raw: Any = connection.connection.driver_connection
+        connection.execute(sa.text(f"LISTEN {_CHANNEL}"))
+        connection.commit()
+        raw.autocommit = True
+        try:
+            while not self._closed.is_set():
+                for message in raw.notifies(timeout=1.0):
+                    self._deliver(message.payload)
+        finally:
+            connection.invalidate()
+
+    def close(self) -> None:
+        self._closed.set()
+        self.join(timeout=5)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        translated = _translation(error)
+        if translated is None:
+            raise
+        raise translated from error
+    except PoolTimeoutError as error:
+        raise Unavailable("The database is busy; try again in a moment.") from error
+
+
+def _translation(error: DBAPIError) -> Unavailable | None:
+    """What a failure of the database itself means for a caller; None for a mistake in our SQL."""
+    text = str(error.orig)
+    if "disk is full" in text or "No space left" in text:
+        return Unavailable(
+            "The server's disk is full; nothing was stored. Free some space and try again.",
+            code="disk_full",
+            status=507,
+        )
+    if error.connection_invalidated or (
+        isinstance(error, OperationalError)
+        and not (isinstance(error.orig, sqlite3.OperationalError) and _is_mistake(text))
+    ):
+        return Unavailable("The database does not answer; try again in a moment.")
+    return None
+
+
+def _is_mistake(text: str) -> bool:
+    return text.startswith(("no such", "near ", "ambiguous", "table ", "duplicate column"))
+
+
+def _sqlite_engine(url: sa.URL, begin: str) -> sa.Engine:
+    writes = begin == "BEGIN IMMEDIATE"
+    engine = sa.create_engine(
+        url,
+        connect_args={"check_same_thread": False, "timeout": 30, "isolation_level": None},
+        poolclass=sa.QueuePool,
+        pool_size=1 if writes else 8,
+        max_overflow=0 if writes else 56,
+        pool_timeout=30,
+        pool_reset_on_return="rollback",
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "mmap_size=0",
+            "cache_size=-16000" if writes else "cache_size=-2000",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        if not writes:
+            connection.execute("PRAGMA query_only=ON")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # The driver itself would begin late, and not for every statement.
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgresql_engine(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(
+        url,
+        pool_size=8,
+        max_overflow=24,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10, "application_name": "dtrain"},
+    )

@@ -1,0 +1,91 @@
+"""The record of every change: what the live stream shows and what an auditor reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from dtrain.protocol.messages import Event
+
+from .database import moment, notice
+from .schema import events
+
+TOPIC = "events"
+"""Told after every commit that holds an event."""
+_LOCK = 0x445452  # any number, the same in every process
+
+
+def append(
+    connection: sa.Connection,
+    kind: str,
+    now: float,
+    *,
+    job_id: int | None = None,
+    worker_id: str | None = None,
+    **data: Any,
+) -> None:
+    """Add an event. Ids rise in the order of the commits, so that a reader by id misses none."""
+    if connection.dialect.name == "postgresql":
+        # Ids are drawn before commits: without the lock a lower one could appear after a higher.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    connection.execute(
+        events.insert().values(
+            kind=kind,
+            job_id=job_id,
+            worker_id=worker_id,
+            at=now,
+            data=msgspec.json.encode(data).decode(),
+        )
+    )
+    notice(connection, TOPIC)
+
+
+def after(connection: sa.Connection, event_id: int, limit: int) -> list[Event]:
+    """The events that follow an id, oldest first."""
+    rows = connection.execute(
+        sa.select(events).where(events.c.id > event_id).order_by(events.c.id).limit(limit)
+    )
+    return [_event(row) for row in rows]
+
+
+def of_job(connection: sa.Connection, job_id: int, limit: int) -> list[Event]:
+    """The events of one job, oldest first."""
+    rows = connection.execute(
+        sa.select(events).where(events.c.job_id == job_id).order_by(events.c.id).limit(limit)
+    )
+    return [_event(row) for row in rows]
+
+
+def last_of_job(connection: sa.Connection, job_id: int) -> int:
+    """The id of a job's latest event; 0 if it has none."""
+    return (
+        connection.execute(
+            sa.select(sa.func.max(events.c.id)).where(events.c.job_id == job_id)
+        ).scalar_one()
+        or 0
+    )
+
+
+def bounds(connection: sa.Connection) -> tuple[int, int]:
+    """The lowest and the highest id that are there; (0, 0) where there is none."""
+    row = connection.execute(sa.select(sa.func.min(events.c.id), sa.func.max(events.c.id))).one()
+    return row[0] or 0, row[1] or 0
+
+
+def prune(connection: sa.Connection, before: float, limit: int) -> int:
+    """Forget events of jobs that ended long ago, and of workers; how many went."""
+    old = sa.select(events.c.id).where(events.c.at < before).order_by(events.c.id).limit(limit)
+    return connection.execute(events.delete().where(events.c.id.in_(old))).rowcount
+
+
+def _event(row: sa.Row[Any]) -> Event:
+    return Event(
+        id=row.id,
+        kind=row.kind,
+        job_id=row.job_id,
+        worker_id=row.worker_id,
+        at=moment(row.at),
+        data=msgspec.json.decode(row.data),
+    )

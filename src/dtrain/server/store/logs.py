@@ -1,0 +1,148 @@
+"""Logs: raw bytes in compressed chunks, found by byte offset or by line number."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from .schema import log_chunks
+
+MAX_CHUNK = 1 << 20
+"""Bytes of log in one chunk at most, before compression."""
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a piece of a log begins and where its bytes are."""
+
+    start: int
+    """Offset of the first byte in the attempt's log."""
+    length: int
+    first_line: int
+    """Newlines before the chunk."""
+    lines: int
+    """Newlines in the chunk."""
+    data: bytes | None
+    blob_sha256: str | None
+    blob_start: int | None
+    blob_length: int | None
+
+
+def append(
+    connection: sa.Connection,
+    job_id: int,
+    attempt: int,
+    start: int,
+    first_line: int,
+    data: bytes,
+    compressed: bytes,
+) -> None:
+    """Store the bytes that follow at `start`; `compressed` is `data` under zlib."""
+    connection.execute(
+        log_chunks.insert().values(
+            job_id=job_id,
+            attempt=attempt,
+            start=start,
+            length=len(data),
+            first_line=first_line,
+            lines=data.count(b"\n"),
+            data=compressed,
+        )
+    )
+
+
+def compress(data: bytes) -> bytes:
+    """Log bytes as they are stored."""
+    return zlib.compress(data, 1)
+
+
+def chunk_at(connection: sa.Connection, job_id: int, attempt: int, offset: int) -> Chunk | None:
+    """The chunk that holds the byte at an offset, else the next one."""
+    last = (
+        sa.select(sa.func.max(log_chunks.c.start))
+        .where(_of(job_id, attempt), log_chunks.c.start <= offset)
+        .scalar_subquery()
+    )
+    return _one(
+        connection.execute(
+            sa.select(log_chunks)
+            .where(_of(job_id, attempt), log_chunks.c.start >= sa.func.coalesce(last, 0))
+            .where(log_chunks.c.start + log_chunks.c.length > offset)
+            .order_by(log_chunks.c.start)
+            .limit(1)
+        ).one_or_none()
+    )
+
+
+def chunk_of_newline(
+    connection: sa.Connection, job_id: int, attempt: int, newline: int
+) -> Chunk | None:
+    """The chunk that holds the n-th newline, counted from 0."""
+    return _one(
+        connection.execute(
+            sa.select(log_chunks)
+            .where(_of(job_id, attempt), log_chunks.c.first_line <= newline, log_chunks.c.lines > 0)
+            .order_by(log_chunks.c.first_line.desc(), log_chunks.c.start.desc())
+            .limit(1)
+        ).one_or_none()
+    )
+
+
+def chunks(connection: sa.Connection, job_id: int, attempt: int, after: int) -> list[Chunk]:
+    """Some chunks of a log that lie in the database and begin at or behind an offset, in order."""
+    rows = connection.execute(
+        sa.select(log_chunks)
+        .where(_of(job_id, attempt), log_chunks.c.start >= after, log_chunks.c.data.is_not(None))
+        .order_by(log_chunks.c.start)
+        .limit(16)
+    )
+    return [_chunk(row) for row in rows]
+
+
+def seal(
+    connection: sa.Connection,
+    job_id: int,
+    attempt: int,
+    sha256: str,
+    places: list[tuple[int, int, int]],
+) -> None:
+    """From now on the chunks lie in a blob: for each its start, and its place and length there."""
+    if not places:
+        return
+    connection.execute(
+        log_chunks.update()
+        .where(
+            _of(job_id, attempt),
+            log_chunks.c.start == sa.bindparam("chunk_start"),
+        )
+        .values(
+            data=None,
+            blob_sha256=sha256,
+            blob_start=sa.bindparam("place"),
+            blob_length=sa.bindparam("size"),
+        ),
+        [{"chunk_start": start, "place": place, "size": size} for start, place, size in places],
+    )
+
+
+def _of(job_id: int, attempt: int) -> sa.ColumnElement[bool]:
+    return sa.and_(log_chunks.c.job_id == job_id, log_chunks.c.attempt == attempt)
+
+
+def _one(row: sa.Row[Any] | None) -> Chunk | None:
+    return None if row is None else _chunk(row)
+
+
+def _chunk(row: sa.Row[Any]) -> Chunk:
+    return Chunk(
+        start=row.start,
+        length=row.length,
+        first_line=row.first_line,
+        lines=row.lines,
+        data=None if row.data is None else bytes(row.data),
+        blob_sha256=row.blob_sha256,
+        blob_start=row.blob_start,
+        blob_length=row.blob_length,
+    )

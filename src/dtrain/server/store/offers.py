@@ -1,0 +1,88 @@
+"""Offers: jobs that are before a worker's owner, and those that the owner declined."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from .schema import offers, workers
+
+
+def open_of_worker(connection: sa.Connection, worker_id: str) -> list[int]:
+    """The jobs whose offers are open at the worker, oldest first."""
+    return list(
+        connection.execute(
+            sa.select(offers.c.job_id)
+            .where(offers.c.worker_id == worker_id, offers.c.state == "open")
+            .order_by(offers.c.job_id)
+        ).scalars()
+    )
+
+
+def open_of_job(connection: sa.Connection, job_id: int) -> list[str]:
+    """The workers at which the job's offer is open."""
+    return list(
+        connection.execute(
+            sa.select(offers.c.worker_id).where(offers.c.job_id == job_id, offers.c.state == "open")
+        ).scalars()
+    )
+
+
+def declined(connection: sa.Connection, job_id: int) -> frozenset[str]:
+    """The workers whose owner declined the job."""
+    return frozenset(
+        connection.execute(
+            sa.select(offers.c.worker_id).where(
+                offers.c.job_id == job_id, offers.c.state == "declined"
+            )
+        ).scalars()
+    )
+
+
+def insert(connection: sa.Connection, job_id: int, worker_id: str, now: float) -> None:
+    """Open an offer."""
+    connection.execute(
+        offers.insert().values(job_id=job_id, worker_id=worker_id, state="open", at=now)
+    )
+
+
+def decline(
+    connection: sa.Connection, job_id: int, worker_id: str, reason: str | None, now: float
+) -> bool:
+    """The owner says no; False if the offer is not open."""
+    return (
+        connection.execute(
+            offers.update()
+            .where(
+                offers.c.job_id == job_id,
+                offers.c.worker_id == worker_id,
+                offers.c.state == "open",
+            )
+            .values(state="declined", reason=reason, at=now)
+        ).rowcount
+        == 1
+    )
+
+
+def withdraw(
+    connection: sa.Connection, *, job_id: int | None = None, worker_id: str | None = None
+) -> list[tuple[int, str]]:
+    """Take back the open offers of a job, of a worker, or of a job at a worker; which they were."""
+    query = sa.delete(offers).where(offers.c.state == "open")
+    if job_id is not None:
+        query = query.where(offers.c.job_id == job_id)
+    if worker_id is not None:
+        query = query.where(offers.c.worker_id == worker_id)
+    gone = connection.execute(query.returning(offers.c.job_id, offers.c.worker_id))
+    return [(row.job_id, row.worker_id) for row in gone]
+
+
+def unseen(connection: sa.Connection, before: float) -> list[str]:
+    """Workers with open offers that were last heard of before the time, or have left."""
+    rows = connection.execute(
+        sa.select(workers.c.id)
+        .join(offers, offers.c.worker_id == workers.c.id)
+        .where(offers.c.state == "open")
+        .where(sa.or_(workers.c.last_seen < before, workers.c.left))
+        .distinct()
+    )
+    return list(rows.scalars())

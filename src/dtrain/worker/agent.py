@@ -1,0 +1,239 @@
+"""The agent: joins a server, asks it for jobs, and looks after those that run on this machine.
+
+The main thread waits for signals and for ends; one thread polls; each attempt has a thread, and
+so has the prompt where the owner is asked. What must not be forgotten is in the worker's folder,
+so that an agent can be killed at any moment, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from dtrain.client.transport import Transport
+from dtrain.protocol.errors import DTrainError, Invalid
+from dtrain.protocol.messages import Leave
+from dtrain.protocol.states import Executor as ExecutorName
+from dtrain.protocol.states import OnStop
+
+from .attempts import Attempts
+from .config import HOW_TO_ACCEPT, Config, load
+from .console import Console, Trouble, log_to
+from .executors import make_executor
+from .executors.base import GRACE, Executor, Host
+from .inventory import Inventory
+from .link import Link
+from .poller import Poller
+from .spool import WorkerFolder
+
+log = logging.getLogger(__name__)
+
+REPORT_TIME = 10.0
+"""Seconds, beside the grace of the jobs, in which what is handed back must have been reported."""
+JOIN_TIME = 2.0
+"""Seconds for the threads of the attempts to let go."""
+
+
+class Agent:
+    """A worker at work.
+
+    Args:
+        config: the owner's settings.
+        folder: of the worker, locked.
+        executors: by their names, ready to run attempts.
+        inventory: of the machine.
+        console: for what happens.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: WorkerFolder,
+        executors: Mapping[str, Executor],
+        inventory: Inventory,
+        console: Console,
+    ) -> None:
+        self._config = config
+        self._console = console
+        self._inventory = inventory
+        self._happenings: queue.SimpleQueue[int | DTrainError | None] = queue.SimpleQueue()
+        """Signals, failures of the session, and None for an attempt that has gone."""
+        self._gone = threading.Event()
+        trouble = Trouble(console)
+        self._link = Link(Transport(config.server_url), self._gone, trouble)
+        self._attempts = Attempts(
+            folder,
+            self._link,
+            executors,
+            inventory.capacity.gpus,
+            console,
+            lambda: self._happenings.put(None),
+        )
+        self._poller = Poller(
+            config,
+            folder,
+            self._link,
+            inventory,
+            self._attempts,
+            console,
+            trouble,
+            self._happenings.put,
+        )
+        self._stopping: OnStop | None = None
+        """What becomes of the jobs, once the agent was told to stop."""
+        self._is_urgent = False
+        """Whether jobs are not given any grace."""
+        self._deadline: float | None = None
+
+    def run(self) -> None:
+        """Work until a signal has ended it.
+
+        Raises:
+            DTrainError: the server will not have this worker any more.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda number, _: self._happenings.put(number))
+        if not self._config.auto_accept_jobs:
+            # Only a worker that asks pays for what draws the cards.
+            from .acceptance import Acceptance  # noqa: PLC0415
+
+            self._poller.acceptance = Acceptance(0, self._console, self._poller.decide)
+            self._poller.acceptance.start()
+        self._attempts.resume()
+        self._poller.start()
+        threading.Thread(target=self._inventory.find_pythons, name="pythons", daemon=True).start()
+        try:
+            self._supervise()
+        finally:
+            self._end()
+
+    def _supervise(self) -> None:
+        """Wait until the agent was told to stop and everything is as it was told."""
+        while True:
+            timeout = None if self._deadline is None else self._deadline - time.monotonic()
+            try:
+                happening = self._happenings.get(timeout=timeout and max(timeout, 0.0))
+            except queue.Empty:
+                self._stopping = OnStop.LEAVE
+                return
+            if isinstance(happening, DTrainError):
+                raise happening
+            if happening is not None:
+                self._told_to_stop(happening)
+            if self._stopping is OnStop.LEAVE or (self._stopping and not self._attempts):
+                return
+
+    def _told_to_stop(self, number: int) -> None:
+        """Act on a signal: the first as it is configured, each further one more urgently."""
+        self._poller.draining = True
+        if self._stopping is None:
+            by_hand = number == signal.SIGINT
+            self._stopping = OnStop.HAND_BACK if by_hand else self._config.on_stop
+        elif self._stopping is OnStop.DRAIN:
+            self._stopping = OnStop.HAND_BACK
+        elif not self._is_urgent:
+            self._is_urgent = True
+        else:
+            self._stopping = OnStop.LEAVE
+        self._console.say(self._intention())
+        if self._stopping is OnStop.HAND_BACK:
+            self._attempts.hand_back(at_once=self._is_urgent)
+            self._deadline = time.monotonic() + REPORT_TIME + (0 if self._is_urgent else GRACE)
+
+    def _intention(self) -> str:
+        """What is done after a signal, as a sentence."""
+        number = self._attempts.running()
+        jobs = f"{number} running job{'' if number == 1 else 's'}"
+        if not number:
+            return "Stopping when all ends are reported." if self._attempts else "Stopping."
+        if self._stopping is OnStop.LEAVE:
+            return f"Stopping; {jobs} left alone until the worker is started again."
+        if self._stopping is OnStop.DRAIN:
+            return f"Stopping after {jobs}; Ctrl-C hands back what still runs."
+        if self._is_urgent:
+            return f"Killing {jobs}."
+        return f"Handing back {jobs} for other workers; Ctrl-C again kills at once."
+
+    def _end(self) -> None:
+        """Let go of everything; what still runs is left to the next agent."""
+        left = len(self._attempts)
+        if self._poller.acceptance is not None:
+            self._poller.acceptance.close()
+        self._gone.set()
+        self._inventory.close()
+        if self._poller.session is not None:
+            on_stop = OnStop.LEAVE if left or self._stopping is None else self._stopping
+            try:
+                self._link.leave(Leave(session=self._poller.session, on_stop=on_stop))
+            except DTrainError as error:
+                log.debug("The server was not told of the end: %s", error.detail)
+        self._attempts.join(JOIN_TIME)
+        if left and self._deadline is not None:
+            self._console.say("Not all is handed back; start the worker again to have it reported.")
+
+
+def main(home: Path) -> int:
+    """Run the worker whose settings are in a folder and the environment; the exit status."""
+    try:
+        _work(home)
+    except DTrainError as error:
+        problem = error.detail
+    except OSError as error:
+        problem = (
+            f"The worker cannot use {error.filename or home} ({error.strerror}); correct that."
+        )
+    else:
+        return 0
+    sys.stderr.write(f"{problem}\n")
+    return 2
+
+
+def _work(home: Path) -> None:
+    config = load(home, os.environ)
+    console = Console(sys.stdout)
+    log_to(console, debug=config.debug)
+    if not config.auto_accept_jobs and not os.isatty(0):
+        raise Invalid(
+            f"There is no terminal to ask at whether a job may run: {HOW_TO_ACCEPT}",
+            field="auto_accept_jobs",
+        )
+    folder = WorkerFolder(config.folder(home))
+    folder.lock()
+    try:
+        python = _python(config)
+        host = Host(
+            worker_name=config.worker_name,
+            environments=folder.environments,
+            variables=os.environ,
+            python=python,
+        )
+        executor = make_executor(config.executor, host)
+        executor.start()
+        names = [name for name in ExecutorName if name == executor.name]
+        inventory = Inventory(config, folder.path, names, python)
+        Agent(config, folder, {executor.name: executor}, inventory, console).run()
+    finally:
+        folder.unlock()
+
+
+def _python(config: Config) -> Path:
+    """The interpreter of jobs that ask for no version."""
+    if config.python is None:
+        return Path(sys.executable)
+    found = shutil.which(config.python)
+    if found is None:
+        raise Invalid(
+            f"The setting python is not acceptable: there is no program {config.python!r}; name an"
+            " interpreter such as /usr/bin/python3.",
+            field="python",
+        )
+    return Path(found).absolute()

@@ -1,0 +1,191 @@
+"""The attempts that are alive on this worker, and the GPUs that they hold."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from dtrain.protocol.errors import DTrainError
+from dtrain.protocol.messages import Assignment, AttemptReport, Command, Finish
+from dtrain.protocol.resources import Gpu
+from dtrain.protocol.spec import JobSpec
+from dtrain.protocol.states import Cause, OnPartition
+from dtrain.protocol.states import Executor as ExecutorName
+
+from .bundles import BundleCache
+from .console import Console
+from .executors.base import Executor
+from .link import Link
+from .runner import Runner
+from .spool import AttemptFolder, WorkerFolder
+
+log = logging.getLogger(__name__)
+
+Key = tuple[int, int]
+"""Job and number of an attempt."""
+
+
+class Attempts:
+    """One runner for each attempt. Threads may share it.
+
+    Args:
+        folder: of the worker.
+        link: to the server.
+        executors: by their names; the first is the one for jobs that ask for none.
+        gpus: that the worker has for jobs.
+        console: told of every start and end.
+        on_change: called after an attempt has gone.
+    """
+
+    def __init__(
+        self,
+        folder: WorkerFolder,
+        link: Link,
+        executors: Mapping[str, Executor],
+        gpus: Sequence[Gpu],
+        console: Console,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._folder = folder
+        self._link = link
+        self._executors = executors
+        self._gpus = gpus
+        self._console = console
+        self._on_change = on_change
+        self._bundles = BundleCache(folder.path / "bundles")
+        self._guard = threading.Lock()
+        self._runners: dict[Key, Runner] = {}
+
+    def __len__(self) -> int:
+        with self._guard:
+            return len(self._runners)
+
+    def running(self) -> int:
+        """How many have not ended yet."""
+        return sum(runner.finish is None for runner in self._all())
+
+    def reports(self) -> list[AttemptReport]:
+        """How all attempts are, for a poll."""
+        return [runner.report() for runner in self._all()]
+
+    def resume(self) -> None:
+        """Go on with every attempt that an earlier agent has left."""
+        for attempt in self._folder.attempts():
+            try:
+                with self._guard:
+                    runner = self._register(attempt)
+            except DTrainError as error:
+                log.error("Attempt %s cannot go on: %s", attempt.path.name, error.detail)
+            else:
+                self._say(attempt, "goes on")
+                runner.start()
+
+    def begin(self, assignment: Assignment, secret: str) -> None:
+        """Start an attempt that the server has assigned. Repeating the call is harmless.
+
+        Raises:
+            DTrainError: it cannot be taken; the server gives the job to somebody else, since the
+                attempt will be missing from the next poll.
+            OSError: the disk is full, or the like.
+        """
+        with self._guard:
+            if (assignment.job_id, assignment.attempt) in self._runners:
+                return
+            gpus = self._free_gpus()[: assignment.spec.gpus]
+            attempt = self._folder.create_attempt(assignment, secret, gpus)
+            runner = self._register(attempt)
+        self._say(attempt, "starts")
+        runner.start()
+
+    def obey(self, command: Command) -> None:
+        """Do what the server says about an attempt."""
+        with self._guard:
+            runner = self._runners.get((command.job_id, command.attempt))
+        if runner is None:
+            return
+        if command.action == "stale":
+            runner.forget()
+        elif command.action == "cancel":
+            runner.stop(Cause.CANCELLED, at_once=command.at_once)
+        else:
+            log.warning("The server's command %r is not known; upgrade the worker.", command.action)
+
+    def hand_back(self, *, at_once: bool = False) -> None:
+        """End all attempts, so that other workers can take their jobs."""
+        for runner in self._all():
+            runner.stop(Cause.HANDED_BACK, at_once=at_once)
+
+    def stop_the_unsupervised(self) -> None:
+        """End those that must not run while nobody knows whether they still count."""
+        for runner in self._all():
+            if runner.folder.assignment.spec.on_partition is OnPartition.STOP:
+                runner.stop(Cause.HANDED_BACK)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the threads, for so many seconds at most."""
+        deadline = time.monotonic() + timeout
+        for runner in self._all():
+            runner.join(max(deadline - time.monotonic(), 0.0))
+
+    def _all(self) -> list[Runner]:
+        with self._guard:
+            return list(self._runners.values())
+
+    def _register(self, attempt: AttemptFolder) -> Runner:
+        executor = self._choose(attempt.assignment.spec)
+        runner = Runner(attempt, self._link, executor, self._bundles, self._ended)
+        self._runners[_key(attempt)] = runner
+        return runner
+
+    def _ended(self, runner: Runner) -> None:
+        with self._guard:
+            self._runners.pop(_key(runner.folder), None)
+        if runner.reported and runner.finish is not None:
+            self._say(runner.folder, _in_words(runner.finish))
+        self._on_change()
+
+    def _choose(self, spec: JobSpec) -> Executor:
+        wanted = spec.executor
+        if wanted is ExecutorName.AUTO and spec.image is not None:
+            wanted = ExecutorName.DOCKER
+        if wanted is ExecutorName.AUTO:
+            return next(iter(self._executors.values()))
+        if wanted not in self._executors:
+            raise DTrainError(f"It needs the executor {wanted}, which this worker does not have.")
+        return self._executors[wanted]
+
+    def _free_gpus(self) -> list[str]:
+        """Those that no attempt holds, as `CUDA_VISIBLE_DEVICES` takes them."""
+        held = {
+            gpu
+            for runner in self._runners.values()
+            if runner.finish is None
+            for gpu in runner.folder.gpus
+        }
+        return [gpu.uuid for gpu in self._gpus if gpu.uuid not in held]
+
+    def _say(self, attempt: AttemptFolder, what: str) -> None:
+        assignment = attempt.assignment
+        number = f", attempt {assignment.attempt}" if assignment.attempt > 1 else ""
+        self._console.say(f"Job {assignment.job_id} ({assignment.spec.name}{number}) {what}.")
+
+
+def _key(attempt: AttemptFolder) -> Key:
+    return attempt.assignment.job_id, attempt.assignment.attempt
+
+
+def _in_words(finish: Finish) -> str:
+    """How an attempt ended, as the end of a sentence."""
+    if finish.cause is Cause.EXITED:
+        duration = f" after {finish.duration:.1f} s" if finish.duration is not None else ""
+        if finish.signal is not None:
+            return f"was ended by signal {finish.signal}{duration}"
+        if finish.exit_code:
+            return f"failed with exit code {finish.exit_code}{duration}"
+        return f"completed{duration}"
+    if finish.cause in {Cause.CANCELLED, Cause.HANDED_BACK}:
+        return f"was {finish.cause.replace('_', ' ')}"
+    message = f": {finish.message.rstrip('.')}" if finish.message else ""
+    return f"failed with {finish.cause}{message}"

@@ -1,0 +1,114 @@
+"""Jobs in virtual environments, as processes of the worker's own user.
+
+The entry is run by the environment's Python, as `python ENTRY ARGS` in the unpacked bundle would;
+an entry that ends in `.sh` is run by bash, or by sh where there is no bash. A job without
+requirements has nothing to wait for; one with requirements has a step that installs them first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from dtrain.protocol.errors import DTrainError
+from dtrain.protocol.spec import DEFAULT_REQUIREMENTS
+from dtrain.protocol.states import Cause
+from dtrain.worker import environment
+from dtrain.worker.environment import SHARED, Environments
+from dtrain.worker.spool import AttemptFolder
+
+from .base import Host, Plan, PrepareFailed, Step
+from .variables import job_variables, preparation_variables
+
+_ENVIRONMENT_LIMIT = 3600.0
+"""Seconds for resolving and building requirements, large ones over a slow line included."""
+
+
+class VenvExecutor:
+    """Runs a job's script in an environment of its own."""
+
+    name = "venv"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._environments = Environments(host.environments)
+
+    def start(self) -> None:
+        """Have the environment with pip alone ready, which jobs without requirements get."""
+        self._environments.base(self._host.python)
+
+    def prepare(self, folder: AttemptFolder) -> Plan:
+        """Make the attempt's environment, and a plan of one or two steps."""
+        spec = folder.assignment.spec
+        python = self._python(folder)
+        entry = _inside(folder.work, spec.main_entry)
+        if entry is None:
+            raise PrepareFailed(Cause.ENTRY_MISSING, f"The bundle has no file {spec.main_entry}.")
+        requirements = _requirements(folder)
+        try:
+            self._environments.make_own(folder.venv, python)
+        except DTrainError as error:
+            raise PrepareFailed(Cause.ENVIRONMENT_FAILED, error.detail) from error
+        steps = [] if requirements is None else [self._install(folder, python, requirements)]
+        return Plan(
+            steps=[*steps, self._main(folder)],
+            time_limit=spec.time_limit,
+            grace=self._host.grace,
+            log_cap=self._host.log_cap,
+        )
+
+    def clean(self, folder: AttemptFolder) -> None:
+        """Nothing: all of it is in the folder, and ends with the shim."""
+
+    def _python(self, folder: AttemptFolder) -> Path:
+        wanted = folder.assignment.spec.python
+        if wanted is None:
+            return self._host.python
+        try:
+            return environment.find_python(wanted, self._host.python)
+        except DTrainError as error:
+            raise PrepareFailed(Cause.ENVIRONMENT_FAILED, error.detail) from error
+
+    def _install(self, folder: AttemptFolder, python: Path, requirements: str) -> Step:
+        return Step(
+            name="environment",
+            argv=environment.step(self._host.environments, folder.venv, python, requirements),
+            env=preparation_variables(self._host, folder),
+            cwd=str(folder.work),
+            failure=Cause.ENVIRONMENT_FAILED,
+            time_limit=_ENVIRONMENT_LIMIT,
+        )
+
+    def _main(self, folder: AttemptFolder) -> Step:
+        env = job_variables(self._host, folder)
+        bins = [str(folder.venv / "bin"), str(folder.venv / SHARED / "bin")]
+        env["PATH"] = os.pathsep.join([*bins, env.get("PATH") or os.defpath])
+        env["VIRTUAL_ENV"] = str(folder.venv)
+        env.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+        spec = folder.assignment.spec
+        program = str(folder.venv / "bin/python")
+        if spec.main_entry.endswith(".sh"):
+            program = shutil.which("bash", path=env["PATH"]) or "/bin/sh"
+        entry = f"./{spec.main_entry}" if spec.main_entry.startswith("-") else spec.main_entry
+        argv = [program, entry, *spec.args]
+        return Step(name="main", argv=argv, env=env, cwd=str(folder.work))
+
+
+def _requirements(folder: AttemptFolder) -> str | None:
+    """The requirements file to install, as the spec names it; None if there is nothing to."""
+    name = folder.assignment.spec.requirements_file
+    if name is None:
+        return None
+    path = _inside(folder.work, name)
+    if path is None:
+        if name == DEFAULT_REQUIREMENTS:
+            return None
+        raise PrepareFailed(Cause.ENVIRONMENT_FAILED, f"The bundle has no file {name}.")
+    return None if environment.blank(path) else f"./{name}"
+
+
+def _inside(work: Path, name: str) -> Path | None:
+    """The file of a bundle with a name; None if there is none, or if it is outside."""
+    path = (work / name).resolve()
+    return path if path.is_relative_to(work.resolve()) and path.is_file() else None

@@ -1,0 +1,237 @@
+"""What this machine has and how busy it is: CPUs, memory, disk and GPUs."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import uv
+
+from dtrain.protocol.errors import Invalid
+from dtrain.protocol.messages import WorkerMetrics
+from dtrain.protocol.resources import Capacity, Gpu
+from dtrain.protocol.states import Executor
+
+from .config import Config
+
+log = logging.getLogger(__name__)
+
+GIB = 1024**3
+
+
+class Inventory:
+    """The machine, as far as one worker may use it.
+
+    Args:
+        config: caps what is offered to jobs.
+        folder: where the worker keeps its files; the disk it is on is the one that is measured.
+        executors: the ways in which jobs can be run here.
+        python: the interpreter of jobs that ask for no version.
+    """
+
+    def __init__(
+        self, config: Config, folder: Path, executors: list[Executor], python: Path
+    ) -> None:
+        self._folder = folder
+        self._graphics = Graphics(os.environ)
+        self.capacity = Capacity(
+            slots=config.max_concurrent_jobs,
+            cpus=min(cpus(), (os.cpu_count() or 1) * (config.max_cpu_percent or 100) / 100),
+            memory=int(min(memory(), (config.max_memory_gb or 2**30) * GIB)),
+            executors=executors,
+            gpus=self._graphics.gpus,
+            labels=config.labels,
+            pythons=[version_of(python)],
+        )
+        """What there is for jobs; `find_pythons` may add to it."""
+        self._search: subprocess.Popen[bytes] | None = None
+        psutil.cpu_percent()
+
+    def find_pythons(self) -> None:
+        """Add the versions of all interpreters that jobs can ask for. May take seconds."""
+        options = ["--only-installed", "--no-python-downloads", "--no-config"]
+        command = [uv.find_uv_bin(), "python", "list", *options, "--output-format", "json"]
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        self._search = subprocess.Popen(
+            command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        listed, _ = self._search.communicate()
+        try:
+            found = msgspec.json.decode(listed, type=list[_Interpreter])
+        except msgspec.DecodeError as error:
+            log.debug("The interpreters of this machine cannot be listed: %s", error)
+            return
+        versions = [one.version for one in found if one.implementation == "cpython"]
+        pythons = list(dict.fromkeys([*self.capacity.pythons, *versions]))
+        self.capacity = msgspec.structs.replace(self.capacity, pythons=pythons)
+
+    def close(self) -> None:
+        """Break off the search for interpreters, should it last."""
+        if self._search is not None:
+            self._search.kill()
+
+    def metrics(self) -> WorkerMetrics:
+        """How busy the machine is; the CPU's share is the one since the call before."""
+        used = psutil.virtual_memory()
+        disk = shutil.disk_usage(self._folder)
+        return WorkerMetrics(
+            cpu_percent=psutil.cpu_percent(),
+            memory_used=used.total - used.available,
+            memory_total=used.total,
+            disk_used=disk.used,
+            disk_total=disk.total,
+            gpus=self._graphics.metrics(),
+        )
+
+
+class Graphics:
+    """The NVIDIA GPUs, as their driver (NVML) tells; none where there is no driver.
+
+    The environment's CUDA_VISIBLE_DEVICES, where it is set, says which of them the worker may use.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.gpus: list[Gpu] = []
+        self._handles: list[Any] = []
+        try:
+            ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            return
+        import pynvml  # noqa: PLC0415 - only a machine with the driver pays for it
+
+        self._driver = pynvml
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            self._find(environment.get("CUDA_VISIBLE_DEVICES"))
+
+    def metrics(self) -> list[dict[str, float]]:
+        """For each GPU what the driver can tell of its utilisation, memory, temperature, power."""
+        return [self._sample(handle) for handle in self._handles]
+
+    def _find(self, visible: str | None) -> None:
+        driver = self._driver
+        for index in range(driver.nvmlDeviceGetCount()):
+            handle = driver.nvmlDeviceGetHandleByIndex(index)
+            gpu = Gpu(
+                index=index,
+                uuid=driver.nvmlDeviceGetUUID(handle),
+                name=driver.nvmlDeviceGetName(handle),
+                memory=driver.nvmlDeviceGetMemoryInfo(handle).total,
+            )
+            if visible is None or is_listed(gpu, visible):
+                self.gpus.append(gpu)
+                self._handles.append(handle)
+
+    def _sample(self, handle: Any) -> dict[str, float]:
+        driver = self._driver
+        questions: dict[str, Callable[[], float]] = {
+            "utilisation": lambda: driver.nvmlDeviceGetUtilizationRates(handle).gpu,
+            "memory_used": lambda: driver.nvmlDeviceGetMemoryInfo(handle).used,
+            "temperature": lambda: driver.nvmlDeviceGetTemperature(
+                handle, driver.NVML_TEMPERATURE_GPU
+            ),
+            "power": lambda: driver.nvmlDeviceGetPowerUsage(handle) / 1000,
+        }
+        sample = {}
+        for name, ask in questions.items():
+            with suppress(driver.NVMLError):
+                sample[name] = float(ask())
+        return sample
+
+
+def version_of(python: Path) -> str:
+    """The version of an interpreter.
+
+    Raises:
+        Invalid: it is none.
+    """
+    command = [str(python), "-I", "-S", "-c", "import platform; print(platform.python_version())"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Invalid(
+            f"The setting python is not acceptable: {python} does not run as Python does; name an"
+            " interpreter such as /usr/bin/python3.",
+            field="python",
+        ) from error
+    return done.stdout.strip()
+
+
+class _Interpreter(msgspec.Struct):
+    """What uv says of an interpreter."""
+
+    version: str
+    implementation: str
+
+
+def boot_id() -> str:
+    """What tells this start of the machine from all others."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return str(int(psutil.boot_time()))
+
+
+def cpus() -> float:
+    """Processor cores that this process may use: its affinity, and the quotas of its cgroups."""
+    usable = float(len(os.sched_getaffinity(0)))
+    for quota, period in (
+        *_in_cgroups("", "cpu.max"),
+        *_in_cgroups("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
+    ):
+        if quota.isdecimal() and period.isdecimal() and int(period) and int(quota):
+            usable = min(usable, int(quota) / int(period))
+    return usable
+
+
+def memory() -> int:
+    """Bytes that this process may use: the machine's, and the limits of its cgroups."""
+    usable: int = psutil.virtual_memory().total
+    for (limit,) in (
+        *_in_cgroups("", "memory.max"),
+        *_in_cgroups("memory", "memory.limit_in_bytes"),
+    ):
+        if limit.isdecimal() and int(limit):
+            usable = min(usable, int(limit))
+    return usable
+
+
+def _in_cgroups(controller: str, *files: str) -> Iterator[list[str]]:
+    """The words of some files, for this process's cgroup and all above it that have them.
+
+    Args:
+        controller: of a hierarchy of version 1; empty for the one of version 2.
+        files: names inside the folder of a cgroup.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, own = line.split(":", 2)
+            if controller in controllers.split(","):
+                for mount in _mounts(controllers):
+                    for folder in (Path(own), *Path(own).parents):
+                        with suppress(OSError):
+                            paths = [mount / str(folder).lstrip("/") / name for name in files]
+                            yield [word for path in paths for word in path.read_text().split()]
+
+
+def _mounts(controllers: str) -> list[Path]:
+    """Where the hierarchy of some controllers may be mounted; version 2's has no controllers."""
+    root = Path("/sys/fs/cgroup")
+    return [root / controllers] if controllers else [root, root / "unified"]
+
+
+def is_listed(gpu: Gpu, visible: str) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES names a GPU, by its index or the start of its UUID."""
+    names = [name.strip() for name in visible.split(",")]
+    return any(
+        name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name))
+        for name in names
+    )

@@ -1,0 +1,104 @@
+"""What lies where in an attempt's folder, and how a file gets there for good.
+
+The shim imports this module at its start, which every job waits for: the standard library's quick
+part alone, hence text instead of `pathlib`.
+"""
+# pathlib would cost the shim a third of its start.
+# ruff: noqa: PTH104, PTH108, PTH120
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+ATTEMPT = "attempt.json"
+"""The assignment, the attempt's secret and its GPUs, by the agent."""
+BUNDLE = "bundle.zip"
+WORK = "work"
+"""The unpacked bundle, the job's working directory."""
+VENV = "venv"
+OUTPUT = "output"
+CHECKPOINTS = "checkpoints"
+HOME = "home"
+TEMPORARY = "tmp"
+PLAN = "plan.json"
+"""What the shim is to run, by the launcher."""
+LOCK = "lock"
+"""Held by the shim for as long as it lives."""
+SHIM = "shim.json"
+"""Which process the shim is: an attempt that has one was started, and is never started again."""
+STEP = "step.json"
+"""The step that is being run, by the shim; a hint."""
+STOP = "stop.json"
+"""The wish that the attempt ends, by the agent."""
+LOG = "log"
+"""Everything that the job wrote to its standard output and error, byte for byte."""
+SHIM_LOG = "shim.log"
+"""The shim's own last words, should it fail."""
+EXIT = "exit.json"
+"""How the attempt ended; the last thing that the shim writes."""
+FINISH = "finish.json"
+"""The message that reports the end, by the agent."""
+ACKNOWLEDGED = "acknowledged"
+"""How many bytes of the log the server has; a hint."""
+
+MARK = "DTRAIN_PROCESS_MARK"
+"""The environment variable by which every process of an attempt is known, whoever started it."""
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable.
+
+    Raises:
+        OSError: if the folder cannot be opened or written.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: str, data: bytes) -> None:
+    """Give a file new content, whole or not at all, readable by its owner alone.
+
+    When it returns, the content survives a power cut. One writer at a time.
+
+    Raises:
+        OSError: if the content cannot be written, for want of space for one; the old one stays.
+    """
+    new = f"{path}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(new, flags, 0o600)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+    finally:
+        os.close(descriptor)
+    os.rename(new, path)
+    sync_folder(os.path.dirname(path) or ".")
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of the data, in as many pieces as it takes.
+
+    Raises:
+        OSError: if the rest cannot be written.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def read_if_there(path: str) -> bytes | None:
+    """The content of a file, or None if there is none. No link is followed, no pipe waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()

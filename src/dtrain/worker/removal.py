@@ -1,0 +1,62 @@
+"""Deleting what a job left behind, however it left it."""
+
+# A folder is read through its descriptor, which a path cannot do.
+# ruff: noqa: PTH208
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a file or a folder with all that is in it. Harmless if there is nothing.
+
+    No link is followed, and folders that may not be read or written are deleted like others. The
+    depth of the tree does not matter: a folder further down is first moved to the top.
+
+    Raises:
+        OSError: if something cannot be deleted: it is another user's, or something is mounted.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(mode):
+        path.unlink()
+        return
+    path.chmod(0o700)
+    top = os.open(path, _OPEN)
+    try:
+        while names := os.listdir(top):
+            for name in names:
+                _remove(name, top)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def _remove(name: str, top: int) -> None:
+    if not _is_folder(name, top):
+        os.unlink(name, dir_fd=top)
+        return
+    os.chmod(name, 0o700, dir_fd=top)
+    folder = os.open(name, _OPEN, dir_fd=top)
+    try:
+        for inner in os.listdir(folder):
+            if _is_folder(inner, folder):
+                os.chmod(inner, 0o700, dir_fd=folder)
+                os.rename(inner, secrets.token_hex(16), src_dir_fd=folder, dst_dir_fd=top)
+            else:
+                os.unlink(inner, dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=top)
+
+
+def _is_folder(name: str, parent: int) -> bool:
+    return stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode)

@@ -1,0 +1,327 @@
+"""One attempt from its claim to its report, on one thread.
+
+    new         say `preparing`, fetch and unpack the bundle, make a plan, launch the shim
+    launched    follow the log and the steps until the shim has ended
+    ended       compose the finish and keep it; from here on nothing is decided any more
+    finished    report it, then what the server misses, until it is applied; remove the folder
+
+Each step leaves its trace in the attempt's folder before the next one begins, so that a new agent
+goes on where a killed one stopped. A stale attempt is killed and forgotten from anywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from dtrain.protocol.errors import Conflict, DTrainError, Refused
+from dtrain.protocol.messages import ArtifactInfo, AttemptReport, Finish, FinishAnswer
+from dtrain.protocol.states import Cause, Phase
+
+from . import artifacts
+from .bundles import BundleCache
+from .executors.base import Executor, PrepareFailed
+from .launcher import Running, adopt, kill_rest, launch
+from .link import AttemptRef, Link, StaleAttempt, Stopped, Superseded
+from .log_uploader import LogUploader
+from .preparation import make_ready
+from .spool import AttemptFolder, ExitRecord
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.02
+"""Seconds between two looks at a log that grows."""
+LONGEST_PAUSE = 0.05
+"""Seconds between two looks at a log that does not."""
+KILL_WAIT = 30.0
+"""Seconds for a shim to end what it was told to kill at once."""
+REPEAT_PAUSE = 5.0
+"""Seconds between two finishes while what is missing cannot be sent."""
+
+
+class Runner:
+    """One attempt on this worker. `stop` and `forget` may be called from any thread.
+
+    Args:
+        folder: of the attempt; it may be new, or left by an earlier agent.
+        link: to the server.
+        executor: knows how to run the attempt.
+        bundles: that the worker has already.
+        on_end: called with this runner when its thread ends, whatever became of the attempt.
+    """
+
+    def __init__(
+        self,
+        folder: AttemptFolder,
+        link: Link,
+        executor: Executor,
+        bundles: BundleCache,
+        on_end: Callable[[Runner], None],
+    ) -> None:
+        self.folder = folder
+        self.finish: Finish | None = folder.finish
+        """How the attempt ended, once it has."""
+        self.reported = False
+        """Whether the server has all of it."""
+        assignment = folder.assignment
+        self._ref = AttemptRef(assignment.job_id, assignment.attempt, folder.secret)
+        self._link = link
+        self._executor = executor
+        self._bundles = bundles
+        self._on_end = on_end
+        self._log = LogUploader(folder, partial(link.append_log, self._ref))
+        self._is_log_refused = False
+        self._guard = threading.Lock()
+        self._wish: Cause | None = None
+        """Why the attempt is to be stopped; None as long as it may run."""
+        self._at_once = False
+        self._stale = False
+        self._running: Running | None = None
+        self._phase = Phase.PREPARING
+        name = f"attempt-{assignment.job_id}-{assignment.attempt}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin, or go on."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread, for so many seconds at most; whether it has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def report(self) -> AttemptReport:
+        """How the attempt is, for a poll."""
+        phase = Phase.FINISHING if self.finish else self._phase
+        return AttemptReport(
+            job_id=self._ref.job_id,
+            attempt=self._ref.attempt,
+            secret=self._ref.secret,
+            phase=Phase.CANCELLING if self._wish is Cause.CANCELLED else phase,
+        )
+
+    def stop(self, cause: Cause, *, at_once: bool = False) -> None:
+        """End the attempt with `CANCELLED` or `HANDED_BACK`; does not wait. The first cause stays.
+
+        Args:
+            cause: why.
+            at_once: without grace, or without what is left of it.
+        """
+        with self._guard:
+            cause = self._wish = self._wish or cause
+            self._at_once = self._at_once or at_once
+            running = self._running
+        if running is not None:
+            self._pass_on(running, cause, at_once=at_once)
+
+    def forget(self) -> None:
+        """Kill the attempt and report nothing more of it: it no longer counts."""
+        self._stale = True
+        self.stop(Cause.CANCELLED, at_once=True)
+
+    def _pass_on(self, running: Running, cause: Cause, *, at_once: bool) -> None:
+        """Tell the shim; kill it with all the rest if it cannot be told, on a full disk say."""
+        try:
+            running.stop(cause, at_once=at_once)
+        except OSError as error:
+            log.warning("%s cannot be stopped with grace (%s).", self.folder.path, error)
+            kill_rest(self.folder)
+
+    def _run(self) -> None:
+        try:
+            try:
+                self._work()
+            except StaleAttempt as error:
+                log.info("Attempt %s no longer counts: %s", self.folder.path.name, error.detail)
+                self._kill()
+                self._clean_up()
+        except (Stopped, Superseded):
+            log.debug("Attempt %s is left to the next agent.", self.folder.path.name)
+        except DTrainError as error:
+            log.error("Attempt %s is given up: %s", self.folder.path.name, error.detail)
+        except Exception:  # the thread's last line of defence
+            log.exception("Attempt %s is given up.", self.folder.path.name)
+        finally:
+            self._log.close()
+            self._on_end(self)
+
+    def _work(self) -> None:
+        if self.finish is None:
+            try:
+                self._execute()
+            except (DTrainError, Stopped):
+                raise
+            except Exception as error:  # a fault of the agent's own must not leave a job behind
+                log.exception("Attempt %s cannot be followed.", self.folder.path.name)
+                self._kill()
+                message = f"The worker failed: {error!r}"
+                self._keep(Finish(cause=Cause.SHIM_LOST, message=message[:2000]))
+        self._deliver()
+        self._clean_up()
+
+    def _execute(self) -> None:
+        """Bring the attempt to its end, and keep how it ended."""
+        running = adopt(self.folder)
+        try:
+            if running is None and self.folder.shim is None:
+                running = self._launch()
+        except PrepareFailed as error:
+            self._keep(Finish(cause=error.cause, message=error.detail[:2000]))
+            return
+        if running is not None:
+            self._follow(running)
+        if self._stale:
+            raise StaleAttempt("the server said so.")
+        self._keep(self._composed())
+
+    def _launch(self) -> Running | None:
+        """Start a new attempt; None if one was started that has ended meanwhile."""
+        self._check()
+        self._say(Phase.PREPARING)
+        fetch = partial(
+            self._link.bundle, self._ref, self.folder.assignment.bundle.sha256, check=self._check
+        )
+        plan = make_ready(self.folder, self._executor, self._bundles, fetch)
+        self._check()
+        try:
+            return launch(self.folder, plan)
+        except Conflict:
+            return adopt(self.folder)
+        except DTrainError as error:
+            raise PrepareFailed(Cause.START_FAILED, error.detail) from error
+
+    def _check(self) -> None:
+        """Go no further if the attempt is to be stopped."""
+        if self._stale:
+            raise StaleAttempt("the server said so.")
+        if self._wish is not None:
+            raise PrepareFailed(self._wish, "It was stopped before it began to run.")
+
+    def _follow(self, running: Running) -> None:
+        """Bring the log and the steps to the server until the shim has ended."""
+        with self._guard:
+            self._running = running
+            wish, at_once = self._wish, self._at_once
+        if wish is not None:
+            self._pass_on(running, wish, at_once=at_once)
+        pause = FIRST_PAUSE
+        ended = False
+        while not ended:
+            self._link.pause(0)
+            ended = running.wait(pause)
+            self._note_phase(running)
+            grown = not self._is_log_refused and self._send_log()
+            pause = FIRST_PAUSE if grown else min(pause * 1.5, LONGEST_PAUSE)
+
+    def _note_phase(self, running: Running) -> None:
+        if self._phase is Phase.PREPARING and running.phase == "main":
+            self._phase = Phase.EXECUTING
+            self._say(Phase.EXECUTING)
+
+    def _say(self, phase: Phase) -> None:
+        """Report a phase. That the server will not hear of it is no reason to end a job."""
+        try:
+            self._link.phase(self._ref, phase)
+        except (StaleAttempt, Superseded):
+            raise
+        except DTrainError as error:
+            log.warning("The phase of job %d is not taken: %s", self._ref.job_id, error.detail)
+
+    def _send_log(self) -> bool:
+        """Send some of the log; whether that went well and there may be more."""
+        try:
+            return self._log.send()
+        except (StaleAttempt, Superseded):
+            raise
+        except DTrainError as error:
+            log.warning("The log of job %d is not taken: %s", self._ref.job_id, error.detail)
+            self._is_log_refused = True
+            return False
+
+    def _composed(self) -> Finish:
+        """How the attempt ended, by what its shim wrote; or by nothing, if that was killed."""
+        record = self.folder.exit or self._lost()
+        left = record.cause is not Cause.HANDED_BACK
+        return Finish(
+            cause=record.cause,
+            exit_code=record.exit_code,
+            signal=record.signal,
+            message=record.message and record.message[:2000],
+            peak_memory=record.peak_memory,
+            duration=max(record.duration, 0.0),
+            traceback=record.traceback and record.traceback[-10_000:],
+            log_bytes=self._log.size(),
+            artifacts=artifacts.collect(self.folder.output) if left else [],
+        )
+
+    def _lost(self) -> ExitRecord:
+        self._kill()
+        if self._wish is not None:
+            return ExitRecord(cause=self._wish)
+        return ExitRecord(
+            cause=Cause.SHIM_LOST, message="The process that stood by the job was killed."
+        )
+
+    def _kill(self) -> None:
+        """End everything that the attempt started."""
+        running = adopt(self.folder)
+        if running is not None:
+            self._pass_on(running, Cause.CANCELLED, at_once=True)
+            running.wait(KILL_WAIT)
+        if not kill_rest(self.folder):
+            log.error("Processes of attempt %s cannot be killed.", self.folder.path.name)
+
+    def _keep(self, finish: Finish) -> None:
+        self.finish = finish
+        try:
+            self.folder.save_finish(finish)
+        except OSError as error:
+            log.warning("How %s ended cannot be written down (%s).", self.folder.path, error)
+
+    def _deliver(self) -> None:
+        """Report the end until the server has all that belongs to it."""
+        if self.finish is None:
+            return
+        try:
+            while not (answer := self._link.finish(self._ref, self.finish)).applied:
+                if not self._send_missing(answer, self.finish.artifacts):
+                    self._link.pause(REPEAT_PAUSE)
+        except (StaleAttempt, Superseded):
+            raise
+        except Refused as error:
+            log.error("The server refuses the end of job %d: %s", self._ref.job_id, error.detail)
+        else:
+            self.reported = True
+
+    def _send_missing(self, answer: FinishAnswer, kept: list[ArtifactInfo]) -> bool:
+        """Send what the server misses; whether anything could be sent."""
+        sent = False
+        if answer.missing_log_from is not None:
+            self._log.offset = answer.missing_log_from
+            while self._send_log():
+                sent = True
+        missing = set(answer.missing_artifacts)
+        for artifact in kept:
+            if artifact.path in missing:
+                sent = self._send_artifact(artifact) or sent
+        return sent
+
+    def _send_artifact(self, artifact: ArtifactInfo) -> bool:
+        try:
+            with artifacts.open_artifact(self.folder.output, artifact.path) as file:
+                self._link.put_artifact(self._ref, artifact, file)
+        except (StaleAttempt, Superseded):
+            raise
+        except (Refused, OSError) as error:
+            log.warning("The artifact %r cannot be sent: %s", artifact.path, error)
+            return False
+        return True
+
+    def _clean_up(self) -> None:
+        try:
+            self._executor.clean(self.folder)
+            self.folder.remove()
+        except (OSError, DTrainError) as error:
+            log.warning("%s cannot be removed: %s", self.folder.path, error)

@@ -1,0 +1,131 @@
+"""`make demo` and `dtrain demo`: from nothing to results, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support.api import get
+from support.checkout import Checkout
+from support.processes import Running, clean_environment, wait_for
+from support.requirements import require
+from support.terminal import InTerminal
+
+DEMO = [sys.executable, "-m", "dtrain", "demo", "--home"]
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """Port 5000, which something else listens on."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody has it already
+            other.bind(("127.0.0.1", 5000))
+            other.listen()
+        yield 5000
+
+
+def address_in(text: str) -> str:
+    """The dashboard's address as the demo prints it."""
+    found = re.search(r"Dashboard: (http://localhost:\d+)", text)
+    assert found, text
+    return found[1]
+
+
+def assert_results(folder: Path) -> None:
+    (results,) = folder.iterdir()
+    assert (results / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert (results / "model.npz").stat().st_size > 100_000
+    assert json.loads((results / "metrics.json").read_text())["accuracy"] > 0.95
+
+
+@pytest.mark.timeout(600)
+def test_make_demo_does_everything_in_a_fresh_clone(tmp_path: Path, taken_port: int) -> None:
+    clone = Checkout(tmp_path / "clone", require("git"))
+    require("make")
+
+    done = clone.shell("make demo", clone.root, {"DEMO_ONCE": "1"}, limit=540)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Port {taken_port} is taken" in done.stdout
+    assert not address_in(done.stdout).endswith(":5000")
+    assert "Epoch 80/80" in done.stdout
+    assert "completed" in done.stdout + done.stderr
+    assert (
+        str(clone.root / ".cache" / "demo" / "results" / "job-1" / "confusion.png") in done.stdout
+    )
+    assert_results(clone.root / ".cache" / "demo" / "results")
+
+
+def test_demo_at_a_terminal_serves_until_ctrl_c(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    demo = InTerminal("dtrain demo", [*DEMO, str(home)], tmp_path, clean_environment())
+
+    shown = demo.wait_for_text("Ctrl-C ends the demo", timeout=100)
+    assert re.search(r"\[#+-*\] +\d+%", shown), "there was no progress bar"
+    assert b"Handwritten digits" in get(f"{address_in(shown)}/")
+    assert_results(home / "results")
+
+    demo.type("\x03")
+    assert demo.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_demo_that_is_ended_early_leaves_nothing_behind(
+    ending: signal.Signals, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    demo = Running("dtrain demo", [*DEMO, str(home)], tmp_path, clean_environment())
+    wait_for(lambda: "PROGRESS: " in demo.text(), 60, "the training to begin")
+
+    demo.process.send_signal(ending)
+
+    status = demo.process.wait(60)
+    assert status == 128 + ending
+    wait_for(lambda: not _answers(address_in(demo.text())), 60, "the server to end")
+    assert "Traceback" not in demo.text()
+
+
+def test_second_demo_in_the_same_folder_refuses(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    demo = Running("dtrain demo", [*DEMO, str(home)], tmp_path, clean_environment())
+    wait_for(lambda: "Dashboard" in demo.text(), 60, "the first demo")
+
+    second = Running(
+        "second demo", [*DEMO, str(home)], tmp_path, clean_environment(), tmp_path / "second.log"
+    )
+
+    assert second.process.wait(30) == 2
+    assert re.fullmatch(r"dtrain: Another demo runs in .*\n", second.text())
+
+
+def test_example_stands_alone_and_goes_on_from_its_checkpoint(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    example = checkout.root / "examples" / "digits"
+    installed = checkout.shell("pip install -r requirements.txt", example, limit=300)
+    assert installed.returncode == 0, installed.stdout + installed.stderr
+
+    first = checkout.shell(f"python {example}/main.py --epochs 2", tmp_path)
+    second = checkout.shell(f"python {example}/main.py --epochs 3", tmp_path)
+
+    assert first.stdout.count("PROGRESS: ") == 2, first.stderr
+    assert second.stdout.count("PROGRESS: ") == 1, second.stderr
+    assert "Going on after epoch 2" in second.stdout
+    names = {path.name for path in (tmp_path / "output").iterdir()}
+    assert names == {"confusion.png", "metrics.json", "model.npz"}
+
+
+def _answers(url: str) -> bool:
+    try:
+        get(f"{url}/healthz")
+    except OSError:
+        return False
+    return True

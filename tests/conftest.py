@@ -1,0 +1,118 @@
+"""Fixtures for all tests: databases, servers, workers, and the account of what was left out."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+from support.postgres import Cluster, running_cluster
+from support.processes import (
+    MARK,
+    RunningServer,
+    RunningWorker,
+    end_started,
+    left_over,
+    outputs,
+    start_server,
+    start_worker,
+)
+from support.requirements import PARTS, install_line, left_out, require
+
+_passed = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_outlives_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Mark everything that the run starts; gives the mark."""
+    mark = f"run-{secrets.token_hex(8)}"
+    os.environ[MARK] = mark
+    yield mark
+    end_started(mark)
+    found = left_over(mark, tmp_path_factory.getbasetemp())
+    assert not found, "These processes outlived the test run:\n" + "\n".join(found)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test(
+    request: pytest.FixtureRequest,
+    _no_process_outlives_the_run: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[None]:
+    """Mark what the test starts, end it afterwards, and let nothing of it be left over."""
+    mark = f"{_no_process_outlives_the_run}.{secrets.token_hex(4)}"
+    monkeypatch.setenv(MARK, mark)
+    uses_folder = "tmp_path" in request.fixturenames
+    folder: Path | None = request.getfixturevalue("tmp_path") if uses_folder else None
+    yield
+    passed = request.node.stash.get(_passed, False)
+    try:
+        end_started(mark)
+    finally:
+        found = left_over(mark, folder, within=5 if passed else 0)
+    assert not (passed and found), "These processes outlived the test:\n" + "\n".join(found)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether the test passed; show what its processes printed if it did not."""
+    report = yield
+    if report.when == "call":
+        item.stash[_passed] = report.passed
+    if report.failed:
+        report.sections += [(f"output of {title}", text) for title, text in outputs().items()]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out, and the one line that adds it."""
+    if not left_out:
+        return
+    terminalreporter.section("left out")
+    for key, count in left_out.items():
+        terminalreporter.write_line(f"{PARTS[key].title} is missing: {count} tests were not run")
+    terminalreporter.write_line(f"To run them too: {install_line(list(left_out))}")
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster(_no_process_outlives_the_run: str) -> Iterator[Cluster]:
+    """A PostgreSQL of the run's own."""
+    with running_cluster(require("postgresql")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgres_url(postgres_cluster: Cluster) -> Iterator[str]:
+    """A new, empty database on PostgreSQL."""
+    with postgres_cluster.database() as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A database file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A new, empty database: on SQLite, then on PostgreSQL."""
+    fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    url: str = request.getfixturevalue(fixture)
+    return url
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> RunningServer:
+    """A server on SQLite in an empty home."""
+    return start_server(tmp_path / "server")
+
+
+@pytest.fixture
+def worker(tmp_path: Path, server: RunningServer) -> RunningWorker:
+    """A worker with one slot that takes every job of `server`."""
+    return start_worker(tmp_path / "worker", server)

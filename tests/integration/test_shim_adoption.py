@@ -1,0 +1,173 @@
+"""Shims that outlive their agent, and attempts that outlive their shim."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.attempts import (
+    end_attempts,
+    ended,
+    is_running,
+    new_attempt,
+    pids_in,
+    script,
+    wait_for_log,
+)
+from support.processes import wait_for
+
+from dtrain.protocol.states import Cause
+from dtrain.worker import layout
+from dtrain.worker.launcher import adopt, kill_rest, launch
+from dtrain.worker.spool import AttemptFolder, WorkerFolder
+
+AGENT = """
+import sys, time
+from pathlib import Path
+import msgspec
+from dtrain.worker.executors.base import Plan
+from dtrain.worker.launcher import launch
+from dtrain.worker.spool import WorkerFolder
+
+[folder] = WorkerFolder(Path(sys.argv[1])).attempts()
+print(launch(folder, msgspec.json.decode(sys.argv[2], type=Plan)).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[WorkerFolder]:
+    folder = WorkerFolder(tmp_path / "worker")
+    yield folder
+    end_attempts(folder)
+
+
+def test_job_outlives_its_agent_and_is_found_again(worker: WorkerFolder) -> None:
+    folder = new_attempt(worker)
+    go_on = worker.path / "go on"
+    code = (
+        "import os, sys, time\n"
+        "for n in range(2000):\n"
+        "    os.write(1, b'line %d\\n' % n)\n"
+        "    time.sleep(0.0005)\n"
+        f"while not os.path.exists({str(go_on)!r}): time.sleep(0.01)\n"
+        "os.write(1, b'end\\n')\n"
+        "sys.exit(23)"
+    )
+    plan = msgspec.json.encode(script(folder, code)).decode()
+    command = [sys.executable, "-c", AGENT, str(worker.path), plan]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as agent:
+        assert agent.stdout is not None
+        pid = int(agent.stdout.readline())
+        wait_for_log(folder, b"line 100\n")
+        agent.kill()
+    running = adopt(folder)
+    assert running is not None
+    assert running.pid == pid
+    wait_for_log(folder, b"line 1999\n")
+    assert not running.wait(0)
+    go_on.touch()
+    record = ended(running)
+    assert record.exit_code == 23
+    assert folder.log.read_bytes() == b"".join(b"line %d\n" % n for n in range(2000)) + b"end\n"
+    assert adopt(folder) is None
+    assert folder.exit == record
+
+
+def test_adopted_attempt_can_be_stopped(worker: WorkerFolder) -> None:
+    folder = new_attempt(worker)
+    launch(folder, script(folder, "import time; print('ready'); time.sleep(60)"))
+    wait_for_log(folder, b"ready\n")
+    running = adopt(folder)
+    assert running is not None
+    running.stop(Cause.CANCELLED)
+    assert ended(running).cause is Cause.CANCELLED
+
+
+def test_attempt_that_was_never_started_is_not_adopted(worker: WorkerFolder) -> None:
+    folder = new_attempt(worker)
+    assert adopt(folder) is None
+    assert kill_rest(folder)
+
+
+@pytest.mark.parametrize("field", ["ticks", "boot_id"])
+def test_another_process_of_the_same_number_is_left_alone(worker: WorkerFolder, field: str) -> None:
+    folder = new_attempt(worker)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as innocent:
+        fields = Path(f"/proc/{innocent.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        record = {"pid": innocent.pid, "ticks": int(fields[19]), "boot_id": boot_id, "mark": "m"}
+        _write(folder, layout.SHIM, record)
+        assert adopt(folder) is not None  # it is told by these three alone
+        other: object = "another boot" if field == "boot_id" else record["ticks"] + 1  # type: ignore[operator]  # ticks are numbers
+        _write(folder, layout.SHIM, {**record, field: other})
+        _write(folder, layout.STEP, {"name": "main", "pid": innocent.pid, "ticks": 1})
+        assert adopt(folder) is None
+        assert kill_rest(folder)
+        assert innocent.poll() is None
+        innocent.kill()
+
+
+def _write(folder: AttemptFolder, name: str, content: object) -> None:
+    (folder.path / name).write_text(json.dumps(content))
+
+
+FAMILY = """
+import os, sys, time
+def say(who): os.write(1, b'%s %d\\n' % (who, os.getpid()))
+def bare(): os.execve(sys.executable, [sys.executable, '-c', 'import time; time.sleep(60)'], {})
+if os.fork() == 0:
+    say(b'child'); time.sleep(60)
+if os.fork() == 0:
+    say(b'child'); bare()              # no mark, but in the session
+if os.fork() == 0:
+    os.setsid()
+    if os.fork(): os._exit(0)
+    say(b'child'); time.sleep(60)      # a session of its own, but the mark
+if os.fork() == 0:
+    os.setsid(); say(b'child')
+    if os.fork() == 0: say(b'child'); bare()     # neither, but its parent
+    time.sleep(60)
+say(b'main')
+time.sleep(60)
+"""
+
+
+def test_nothing_is_left_of_an_attempt_whose_shim_was_killed(worker: WorkerFolder) -> None:
+    folder = new_attempt(worker)
+    neighbour = new_attempt(worker)
+    other = launch(neighbour, script(neighbour, "import time; print('ready'); time.sleep(60)"))
+    running = launch(folder, script(folder, FAMILY))
+    log = wait_for(
+        lambda: (log := folder.log.read_bytes()).count(b"\n") == 6 and log, 15, "the family"
+    )
+    (main,) = pids_in(log, "main")
+    children = pids_in(log, "child")
+    assert len(children) == 5
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait(10)
+    assert adopt(folder) is None
+    assert folder.exit is None
+    wait_for(lambda: not is_running(main), 5, "the kernel to kill the main program")
+    assert all(is_running(pid) for pid in children)
+    assert kill_rest(folder)
+    assert not any(is_running(pid) for pid in children)
+    assert other.alive()
+    other.stop(Cause.CANCELLED, at_once=True)
+    ended(other)
+
+
+def test_killing_the_rest_takes_a_live_shim_along(worker: WorkerFolder) -> None:
+    folder = new_attempt(worker)
+    running = launch(folder, script(folder, "import time; print('ready'); time.sleep(60)"))
+    wait_for_log(folder, b"ready\n")
+    assert kill_rest(folder)
+    assert running.wait(0)
+    assert folder.exit is None

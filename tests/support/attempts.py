@@ -1,0 +1,104 @@
+"""Attempts on this machine, without server or agent: folders, plans, shims."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from dtrain.protocol.messages import Assignment, BundleInfo
+from dtrain.protocol.spec import JobSpec
+from dtrain.worker.executors.base import Plan, Step
+from dtrain.worker.launcher import Running, adopt, kill_rest, launch
+from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
+
+from .processes import wait_for
+
+BUNDLE = BundleInfo(sha256="0" * 64, size=1, files=1)
+
+
+def assignment(job_id: int = 1, attempt: int = 1, **spec: object) -> Assignment:
+    """A job as a server would assign it."""
+    described = JobSpec(**{"name": "a job", **spec})  # type: ignore[arg-type]  # any field of it
+    return Assignment(job_id=job_id, attempt=attempt, spec=described, bundle=BUNDLE, submitter=None)
+
+
+def new_attempt(
+    worker: WorkerFolder, files: Mapping[str, str | bytes] | None = None, **spec: object
+) -> AttemptFolder:
+    """The folder of a new attempt, with files as its unpacked bundle."""
+    job_id = len(worker.attempts()) + 1
+    folder = worker.create_attempt(assignment(job_id, 1, **spec), worker.next_secret())
+    for name, content in (files or {}).items():
+        path = folder.work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def script(folder: AttemptFolder, code: str, **plan: object) -> Plan:
+    """A plan of one step that runs Python code without an environment."""
+    main = step(folder, "main", code)
+    return Plan(**{"steps": [main], "grace": 5.0, **plan})  # type: ignore[arg-type]  # any field of it
+
+
+def step(folder: AttemptFolder, name: str, code: str, **fields: object) -> Step:
+    """A step that runs Python code without an environment."""
+    env = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
+    given = {"argv": [sys.executable, "-c", code], "env": env, "cwd": str(folder.work), **fields}
+    return Step(name=name, **given)  # type: ignore[arg-type]  # any field of it
+
+
+def run(folder: AttemptFolder, plan: Plan, timeout: float = 30) -> ExitRecord:
+    """Run a plan to its end, which must come in time; how it ended."""
+    return ended(launch(folder, plan), timeout)
+
+
+def ended(running: Running, timeout: float = 30) -> ExitRecord:
+    """How an attempt ended, whose end must come in time."""
+    assert running.wait(timeout), f"The attempt did not end within {timeout:g} s."
+    record = running.folder.exit
+    assert record is not None, (running.folder.path / "shim.log").read_text()
+    return record
+
+
+def wait_for_log(folder: AttemptFolder, text: bytes, timeout: float = 15) -> bytes:
+    """Wait until a text is in an attempt's log; all of the log."""
+
+    def found() -> bytes | None:
+        content = folder.log.read_bytes() if folder.log.exists() else b""
+        return content if text in content else None
+
+    return wait_for(found, timeout, f"{text!r} in the log")
+
+
+def end_attempts(worker: WorkerFolder) -> None:
+    """Leave nothing of any attempt behind, however a test ended."""
+    for folder in worker.attempts():
+        running = adopt(folder)
+        if running is not None:
+            running.wait(0)
+        kill_rest(folder)
+        if running is not None:
+            running.wait(10)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this number runs; one that only waits to be reaped does not."""
+    with suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state not in "ZX"
+    return False
+
+
+def pids_in(content: bytes, word: str) -> list[int]:
+    """The numbers that follow a word in the lines of a log."""
+    return list(_numbers(content, f"{word} ".encode()))
+
+
+def _numbers(content: bytes, start: bytes) -> Iterator[int]:
+    for line in content.splitlines():
+        if line.startswith(start):
+            yield int(line.removeprefix(start))

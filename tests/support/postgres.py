@@ -1,0 +1,149 @@
+"""A private PostgreSQL: one cluster for the whole run, a database of its own for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from .processes import MARK, clean_environment, free_port, tail, wait_for
+
+_OWNER = "postgres"
+
+
+class Cluster:
+    """A running PostgreSQL on a free port of the loopback interface."""
+
+    def __init__(self, port: int, password: str) -> None:
+        self.port = port
+        self._password = password
+        self._numbers = itertools.count(1)
+
+    def url(self, database: str) -> str:
+        """The SQLAlchemy URL of a database."""
+        return f"postgresql+psycopg://{_OWNER}:{self._password}@127.0.0.1:{self.port}/{database}"
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a new, empty database, which is dropped at the end."""
+        name = sql.Identifier(f"test_{next(self._numbers)}")
+        self._execute(sql.SQL("CREATE DATABASE {}").format(name))
+        try:
+            yield self.url(name.as_string().strip('"'))
+        finally:
+            self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+    def answers(self) -> bool:
+        """Whether it takes connections by now."""
+        try:
+            self._execute(sql.SQL("SELECT 1"))
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _execute(self, statement: sql.SQL | sql.Composed) -> None:
+        address = self.url("postgres").replace("+psycopg", "")
+        with psycopg.connect(address, autocommit=True, connect_timeout=5) as connection:
+            connection.execute(statement)
+
+
+@contextmanager
+def running_cluster(programs: Path) -> Iterator[Cluster]:
+    """Start a cluster in a temporary folder, and end it and remove the folder afterwards.
+
+    PostgreSQL refuses to run as root: there it runs as the distribution's user for it. It does not
+    wait for the disk (`fsync=off`): what it would lose is a machine's crash, which no test makes.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="dtrain-postgres-", dir="/tmp"))
+    password = secrets.token_hex(16)
+    try:
+        secret = folder / "password"
+        secret.write_text(password)
+        if os.geteuid() == 0:
+            for path in (folder, secret):
+                shutil.chown(path, _OWNER, _OWNER)
+        data = folder / "data"
+        _initialise(programs, data, secret)
+        cluster = Cluster(free_port(), password)
+        with _serving(programs, data, cluster, folder / "output.log"):
+            yield cluster
+    finally:
+        shutil.rmtree(folder)
+
+
+def _initialise(programs: Path, data: Path, secret: Path) -> None:
+    command: list[str | Path] = [
+        programs / "initdb",
+        f"--pgdata={data}",
+        f"--username={_OWNER}",
+        f"--pwfile={secret}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+        "--no-sync",
+        "--no-instructions",
+    ]
+    done = subprocess.run(
+        [*_as_owner(), *command],
+        cwd="/",
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode(errors="replace")
+
+
+@contextmanager
+def _serving(programs: Path, data: Path, cluster: Cluster, output: Path) -> Iterator[None]:
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": cluster.port,
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "shared_buffers": "32MB",
+        "max_connections": 100,
+    }
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [*_as_owner(), programs / "postgres", "-D", data, *options],
+            cwd="/",
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for(
+            lambda: process.poll() is not None or cluster.answers(), 30, "PostgreSQL to take calls"
+        )
+        assert process.poll() is None, tail(output)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _environment() -> dict[str, str]:
+    """Without the mark of the test that happens to need it first: it outlives that test."""
+    return {name: value for name, value in clean_environment().items() if name != MARK}
+
+
+def _as_owner() -> list[str]:
+    """How to run as the cluster's owner; it is ended when the test run dies without doing so."""
+    command = ["setpriv", "--pdeathsig", "INT"]
+    if os.geteuid() == 0:
+        command += ["--reuid", _OWNER, "--regid", _OWNER, "--clear-groups"]
+    return command

@@ -1,0 +1,168 @@
+"""The use cases on a database, without HTTP, and a worker that calls them by hand."""
+
+from __future__ import annotations
+
+import secrets
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from dtrain.protocol.messages import (
+    PROTOCOL,
+    Assignment,
+    AttemptReport,
+    Finish,
+    FinishAnswer,
+    Job,
+    Poll,
+    PollAnswer,
+    Register,
+    WorkerMetrics,
+)
+from dtrain.protocol.resources import Capacity
+from dtrain.protocol.states import Cause, Executor, Phase
+from dtrain.server import workers
+from dtrain.server.app import compose
+from dtrain.server.jobs import finish as finishing
+from dtrain.server.jobs import report, submit
+from dtrain.server.jobs.fencing import AttemptRef
+from dtrain.server.services import Clock, Services
+from dtrain.server.settings import load
+
+
+class TestClock(Clock):
+    """The time of day, which a test can move."""
+
+    __test__ = False
+    ahead = 0.0
+
+    def time(self) -> float:
+        """Seconds since the epoch, as the test wants them."""
+        return super().time() + self.ahead
+
+
+@contextmanager
+def open_services(home: Path, database_url: str) -> Iterator[Services]:
+    """The parts of a server on a database."""
+    made = compose(load(home, {"DATABASE_URL": database_url}))
+    object.__setattr__(made, "clock", TestClock())
+    made.events.start()
+    try:
+        yield made
+    finally:
+        made.stop.set()
+        made.mailboxes.wake_all()
+        made.database.close()
+
+
+def advance_clock(services: Services, seconds: float) -> None:
+    """Let time pass for the server."""
+    assert isinstance(services.clock, TestClock)
+    services.clock.ahead += seconds
+
+
+def submitted(services: Services, name: str = "a job", **spec: Any) -> Job:
+    """A new job whose bundle holds `main.py`."""
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("main.py", "print('hello')\n")
+    packed.seek(0)
+    raw = {"name": name, **spec}
+    return submit.submit(services, raw, packed, submitter=None, idempotency_key=None)[0]
+
+
+class Hand:
+    """A worker played by hand: what it has, it lists in every poll."""
+
+    def __init__(
+        self,
+        services: Services,
+        name: str = "worker",
+        *,
+        slots: int = 1,
+        asks: bool = False,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        self.services = services
+        self.asks = asks
+        self.capacity = Capacity(
+            slots=slots, cpus=4, memory=8 << 30, executors=[Executor.VENV], labels=labels or {}
+        )
+        self.attempts: dict[tuple[int, int], AttemptReport] = {}
+        self.secret = secrets.token_urlsafe(32)
+        self.number = 0
+        self.name = name
+        registered = self._register(None)
+        self.id, self.session = registered.worker_id, registered.session
+
+    def register_again(self) -> None:
+        """Begin a new session, as an agent that has started again."""
+        self.session = self._register(self.id).session
+        self.number = 0
+
+    def poll(self, wait: float = 0, offers: list[int] | None = None, **changes: Any) -> PollAnswer:
+        """Poll; an assignment is on the list from then on."""
+        self.number += 1
+        message = {
+            "session": self.session,
+            "number": self.number,
+            "wait": wait,
+            "capacity": self.capacity,
+            "metrics": WorkerMetrics(),
+            "attempts": list(self.attempts.values()),
+            "next_secret": self.secret,
+            "asks": self.asks,
+            "offers": offers or [],
+        }
+        answer = workers.poll(self.services, self.id, Poll(**(message | changes)))
+        if answer.assignment is not None:
+            self.take(answer.assignment)
+        return answer
+
+    def take(self, assignment: Assignment) -> None:
+        """Put an assignment on the list."""
+        key = (assignment.job_id, assignment.attempt)
+        self.attempts[key] = AttemptReport(
+            job_id=key[0], attempt=key[1], secret=self.secret, phase=Phase.EXECUTING
+        )
+        self.secret = secrets.token_urlsafe(32)
+
+    def run_next(self) -> AttemptRef:
+        """Poll, expecting a job."""
+        assignment = self.poll().assignment
+        assert assignment is not None
+        self.poll()
+        return self.ref(assignment.job_id, assignment.attempt)
+
+    def ref(self, job_id: int, attempt: int = 1) -> AttemptRef:
+        """How the worker speaks of one of its attempts."""
+        return AttemptRef(self.id, job_id, attempt, self.attempts[job_id, attempt].secret)
+
+    def log(self, ref: AttemptRef, offset: int, data: bytes) -> int:
+        """Send log bytes."""
+        return report.append_log(self.services, ref, offset, data).offset
+
+    def finish(self, ref: AttemptRef, cause: Cause = Cause.EXITED, **rest: Any) -> FinishAnswer:
+        """Report the end of an attempt; with exit code 0 unless something else is said."""
+        if cause is Cause.EXITED and not rest.get("signal"):
+            rest.setdefault("exit_code", 0)
+        answer = finishing.finish(self.services, ref, Finish(cause=cause, **rest))
+        if answer.applied:
+            self.attempts.pop((ref.job_id, ref.attempt), None)
+        return answer
+
+    def _register(self, known: str | None) -> Any:
+        message = Register(
+            protocol=PROTOCOL,
+            version="0",
+            name=self.name,
+            hostname="host",
+            worker_id=known,
+            boot_id="boot",
+            capacity=self.capacity,
+            asks=self.asks,
+        )
+        return workers.register(self.services, message, credential_of=known)

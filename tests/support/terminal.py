@@ -1,0 +1,76 @@
+"""A program at a terminal: it believes that a person watches, and can be typed at."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from .processes import Running, wait_for
+
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78])")
+
+
+class InTerminal(Running):
+    """A child process on a pseudo-terminal of 120 columns and 40 lines."""
+
+    def __init__(
+        self,
+        title: str,
+        command: list[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Path | None = None,
+    ) -> None:
+        self._keyboard = -1
+        super().__init__(title, command, folder, {**environment, "TERM": "xterm-256color"}, output)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        self.output.touch()
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        try:
+            process = subprocess.Popen(
+                ["setsid", "--ctty", *self.command],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+            )
+        finally:
+            os.close(theirs)
+        self._keyboard = ours
+        threading.Thread(target=self._record, args=(ours,), daemon=True).start()
+        return process
+
+    def _record(self, terminal: int) -> None:
+        with self.output.open("ab") as output:
+            while True:
+                try:
+                    piece = os.read(terminal, 65536)
+                except OSError:  # EIO: nobody has the other end open any more
+                    os.close(terminal)
+                    return
+                output.write(piece)
+                output.flush()
+
+    def screen(self) -> str:
+        """All that was shown so far, without colours and cursor movements."""
+        return _ESCAPES.sub("", self.text()).replace("\r\n", "\n")
+
+    def wait_for_text(self, text: str, timeout: float = 20) -> str:
+        """Wait until the text is shown; returns all that was."""
+        wait_for(lambda: text in self.screen(), timeout, f"{text!r} at the terminal")
+        return self.screen()
+
+    def type(self, keys: str) -> None:
+        """Press keys; `\\n` is the return key."""
+        os.write(self._keyboard, keys.encode())

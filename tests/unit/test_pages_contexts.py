@@ -1,0 +1,74 @@
+"""What the pages make of the messages: filters, charts, history."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from dtrain.protocol.messages import Event, MetricRecord
+from dtrain.server.pages import forms, history, series
+from dtrain.server.pages.contexts import JobFilter
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def record(seq: int, **values: Any) -> MetricRecord:
+    return MetricRecord(seq=seq, step=float(seq), at=NOW, values=values)
+
+
+def event(kind: str, **data: Any) -> Event:
+    return Event(id=1, kind=kind, job_id=1, worker_id=None, at=NOW, data=data)
+
+
+def test_filter_leaves_out_what_is_not_set() -> None:
+    assert JobFilter().query() == {}
+    assert JobFilter(status="running", q="x").query() == {"status": "running", "q": "x"}
+
+
+def test_filter_that_changes_begins_at_the_first_page() -> None:
+    chosen = JobFilter(status="running", cursor="40")
+    assert chosen.query() == {"status": "running", "cursor": "40"}
+    assert chosen.query(status="failed") == {"status": "failed"}
+    assert chosen.query(status=None) == {}
+    assert chosen.query(cursor="20") == {"status": "running", "cursor": "20"}
+
+
+def names(records: list[MetricRecord]) -> list[list[str]]:
+    return [[one.name for one in chart] for chart in series.charts(records)]
+
+
+def test_charts_join_training_and_validation() -> None:
+    records = [record(0, epoch=1, loss=1.0, val_loss=2.0, accuracy=0.5)]
+    assert names(records) == [["loss", "val_loss"], ["accuracy"]]
+
+
+def test_charts_keep_series_that_are_rare() -> None:
+    records = [record(0, loss=1.0), record(1, loss=0.9, val_loss=1.1), record(2, loss=0.8)]
+    assert names(records) == [["loss", "val_loss"]]
+    assert [one.last for one in series.charts(records)[0]] == [0.8, 1.1]
+
+
+def test_charts_leave_out_what_is_never_a_finite_number() -> None:
+    assert series.charts([record(0, loss="NaN", note="text", ok=True)]) == []
+
+
+def test_charts_are_not_endless() -> None:
+    records = [record(0, **{f"metric {number}": 1.0 for number in range(200)})]
+    assert len(series.charts(records)) == 24
+
+
+def test_history_is_told_newest_first() -> None:
+    events = [event("submitted"), event("claimed", attempt=2, worker="w-1"), event("unheard_of")]
+    texts = [entry.text for entry in history.entries(events)]
+    assert texts == ["unheard_of", "Attempt 2 taken by w-1", "Handed in"]
+
+
+def test_history_takes_a_name_for_text() -> None:
+    (entry,) = history.entries([event("executing", worker="{0} {attempt} %s")])
+    assert entry.text == "{0} {attempt} %s runs the code"
+
+
+def test_form_has_every_field_of_the_spec() -> None:
+    from dtrain.protocol.spec import FIELDS
+
+    assert set(forms.NAMES) == set(FIELDS)
