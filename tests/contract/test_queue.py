@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from support.queue import Hand, advance_clock, open_services, submitted
 
 from dtrain.protocol.errors import Conflict
-from dtrain.protocol.messages import ArtifactInfo, OfferReply
 from dtrain.protocol.states import Cause, Phase, Reason, Status
+from dtrain.protocol.worker_messages import ArtifactInfo, OfferReply
 from dtrain.server import workers
 from dtrain.server.background import Background
 from dtrain.server.jobs import cancel, delete, explain, finish, follow, logs, metrics, read, sealing

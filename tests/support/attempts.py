@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from dtrain.protocol.messages import Assignment, BundleInfo
+from dtrain.protocol.messages import BundleInfo
 from dtrain.protocol.spec import JobSpec
+from dtrain.protocol.worker_messages import Assignment
 from dtrain.worker.executors.base import Plan, Step
 from dtrain.worker.launcher import Running, adopt, kill_rest, launch
 from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder

@@ -24,9 +24,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from dtrain.protocol.messages import (
+from dtrain.protocol.messages import BundleInfo, encode
+from dtrain.protocol.spec import parse_spec
+from dtrain.protocol.states import Phase
+from dtrain.protocol.worker_messages import (
     Assignment,
-    BundleInfo,
     Command,
     Finish,
     FinishAnswer,
@@ -40,10 +42,7 @@ from dtrain.protocol.messages import (
     PollAnswer,
     Register,
     Registered,
-    encode,
 )
-from dtrain.protocol.spec import parse_spec
-from dtrain.protocol.states import Phase
 
 TOKEN = "the-shared-token"
 

@@ -10,20 +10,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from dtrain.protocol.messages import (
+from dtrain.protocol.messages import Job, WorkerMetrics
+from dtrain.protocol.resources import Capacity
+from dtrain.protocol.states import Cause, Executor, Phase
+from dtrain.protocol.worker_messages import (
     PROTOCOL,
     Assignment,
     AttemptReport,
     Finish,
     FinishAnswer,
-    Job,
     Poll,
     PollAnswer,
     Register,
-    WorkerMetrics,
 )
-from dtrain.protocol.resources import Capacity
-from dtrain.protocol.states import Cause, Executor, Phase
 from dtrain.server import workers
 from dtrain.server.app import compose
 from dtrain.server.jobs import finish as finishing

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 from dtrain.client.transport import Transport
 from dtrain.protocol import routes
-from dtrain.protocol.messages import (
+from dtrain.protocol.messages import WorkerMetrics
+from dtrain.protocol.resources import Capacity
+from dtrain.protocol.states import Cause, Executor, Phase
+from dtrain.protocol.worker_messages import (
     PROTOCOL,
     ArtifactInfo,
     Assignment,
@@ -20,10 +23,7 @@ from dtrain.protocol.messages import (
     PollAnswer,
     Register,
     Registered,
-    WorkerMetrics,
 )
-from dtrain.protocol.resources import Capacity
-from dtrain.protocol.states import Cause, Executor, Phase
 
 from .processes import RunningServer, wait_for
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtrain.protocol.errors import Conflict
-from dtrain.protocol.messages import Finish
 from dtrain.protocol.states import Cause, Phase, Reason, Status
+from dtrain.protocol.worker_messages import Finish
 from dtrain.server.rules import lifecycle
 from dtrain.server.rules.lifecycle import (
     CancelAsked,

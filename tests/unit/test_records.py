@@ -27,7 +27,7 @@ def read_in_pieces(pieces: list[bytes]) -> list[dict[str, Any]]:
         reading = read_records(carry, piece)
         found += reading.records
         carry = reading.carry
-        assert len(carry) <= MAX_LINE + 1
+        assert len(carry) <= MAX_LINE + 3
     return found + last_record(carry).records
 
 
@@ -40,6 +40,28 @@ def test_records_do_not_depend_on_where_the_log_is_cut(cuts: list[int]) -> None:
     edges = [0, *cuts, len(LOG)]
     pieces = [LOG[a:b] for a, b in itertools.pairwise(edges)]
     assert read_in_pieces(pieces) == RECORDS
+
+
+FRAGMENTS = [
+    b'PROGRESS: {"loss": 1}',
+    b"PROGRESS: {",
+    b'"a": 2}',
+    b"PROG",
+    b"RESS:",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b" ",
+    b"\0",
+    b"50%|#",
+    b"\xff",
+    b" " * MAX_LINE,
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(FRAGMENTS), max_size=5).map(b"".join), max_size=6))
+def test_odd_lines_in_pieces_are_read_as_in_one(pieces: list[bytes]) -> None:
+    assert read_in_pieces(pieces) == read_in_pieces([b"".join(pieces)])
 
 
 def test_line_that_is_too_long_is_no_record_and_is_not_kept() -> None:

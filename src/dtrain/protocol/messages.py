@@ -1,6 +1,5 @@
-"""The messages on the wire, both ways. Times are RFC 3339 UTC, durations are seconds.
+"""The messages of the public API. Times are RFC 3339 UTC, durations are seconds.
 
-What the public API answers stands first, what workers and server say to each other after it.
 Answers may gain fields: a reader ignores the ones it does not know. Requests may not: a server
 refuses an unknown field, so that a misspelt one is noticed.
 """
@@ -14,13 +13,9 @@ import msgspec
 
 from .resources import Capacity, Shortfall
 from .spec import JobSpec
-from .states import Cause, OnStop, Phase, Reason, Status
-
-PROTOCOL = 1
-"""Raised when an older worker could no longer work with the server."""
+from .states import Phase, Reason, Status
 
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Secret = Annotated[str, msgspec.Meta(min_length=32, max_length=128, pattern="^[A-Za-z0-9_-]+$")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
@@ -30,9 +25,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a client or a worker says."""
-
-
-# The public API.
 
 
 class BundleInfo(Answer, frozen=True, kw_only=True):
@@ -240,177 +232,6 @@ class Explanation(Answer, frozen=True, kw_only=True):
     position: int | None
     """How many waiting jobs go before it; None if it does not wait."""
     workers: list[WorkerFit]
-
-
-# What workers and server say to each other.
-
-
-class Register(Ask, frozen=True, kw_only=True):
-    """A worker comes. The bearer token is the shared one, or the worker's own credential."""
-
-    protocol: int
-    version: str
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-    hostname: Annotated[str, msgspec.Meta(max_length=255)]
-    worker_id: str | None
-    """None until the server has given one."""
-    boot_id: str
-    capacity: Capacity
-    asks: bool
-
-
-class Registered(Answer, frozen=True, kw_only=True):
-    """The worker is known from now on."""
-
-    worker_id: str
-    credential: str | None
-    """The worker's own token, at enrolment only."""
-    session: int
-    lease: float
-    """Seconds for which an attempt is the worker's after each poll."""
-
-
-class AttemptReport(Ask, frozen=True, kw_only=True):
-    """An attempt that is alive on the worker."""
-
-    job_id: int
-    attempt: int
-    secret: Secret
-    phase: Phase
-    """`cancelling` once the worker acts on a cancel."""
-
-
-class Poll(Ask, frozen=True, kw_only=True):
-    """Heartbeat, report and question in one; held by the server until it has an answer."""
-
-    session: int
-    number: Count
-    """Rises with each poll of a session."""
-    wait: Annotated[float, msgspec.Meta(ge=0, le=60)]
-    """Seconds for which the answer may be held."""
-    capacity: Capacity
-    metrics: WorkerMetrics
-    attempts: list[AttemptReport]
-    next_secret: Secret
-    """The secret of the attempt that this poll may bring: repeated, the poll is answered alike."""
-    asks: bool
-    """True: jobs come as offers. False: they come as assignments."""
-    offers: list[int] = []
-    """The jobs whose offers are before the owner."""
-    draining: bool = False
-    """The worker takes nothing new."""
-
-
-class Assignment(Answer, frozen=True, kw_only=True):
-    """A job that is the worker's to run, as the attempt with the secret it sent."""
-
-    job_id: int
-    attempt: int
-    spec: JobSpec
-    bundle: BundleInfo
-    submitter: str | None
-
-
-class Offer(Answer, frozen=True, kw_only=True):
-    """A job shown to a worker's owner."""
-
-    job_id: int
-    spec: JobSpec
-    bundle: BundleInfo
-    submitter: str | None
-    age: float
-    """Seconds since it was submitted."""
-
-
-class Command(Answer, frozen=True, kw_only=True):
-    """What the worker must do about an attempt."""
-
-    job_id: int
-    attempt: int
-    action: str
-    """`cancel`: stop it with grace, then finish it. `stale`: kill it and forget it."""
-    at_once: bool = False
-    """With `cancel`: without grace."""
-
-
-class PollAnswer(Answer, frozen=True, kw_only=True):
-    """What a poll brings; all of it empty when the wait ran out."""
-
-    assignment: Assignment | None = None
-    offers: list[Offer] = []
-    """All that are open now; one that was before the owner and is not here is withdrawn."""
-    commands: list[Command] = []
-    drain: bool = False
-    """The server's wish that the worker takes nothing new."""
-
-
-class OfferReply(Ask, frozen=True, kw_only=True):
-    """The owner's word on an offer."""
-
-    session: int
-    accept: bool
-    secret: Secret
-    """The attempt's, if this is a yes."""
-    reason: Annotated[str, msgspec.Meta(max_length=500)] | None = None
-
-
-class OfferAnswer(Answer, frozen=True, kw_only=True):
-    """The claim that an accepted offer is; None after a decline."""
-
-    assignment: Assignment | None
-
-
-class PhaseReport(Ask, frozen=True, kw_only=True):
-    """An attempt goes on to `preparing`, `executing` or `cancelling`."""
-
-    phase: Phase
-
-
-class LogAnswer(Answer, frozen=True, kw_only=True):
-    """How far the log is stored, durably."""
-
-    offset: int
-
-
-class ArtifactInfo(Ask, frozen=True, kw_only=True):
-    """A file that a job left behind, as its worker found it."""
-
-    path: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
-    size: Count
-    sha256: Sha256
-
-
-class Finish(Ask, frozen=True, kw_only=True):
-    """How an attempt ended. Repeating it is harmless; a different one is refused."""
-
-    cause: Cause
-    exit_code: int | None = None
-    signal: int | None = None
-    message: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
-    """What went wrong, as a sentence; for the causes that need more than their name."""
-    peak_memory: Count | None = None
-    """Bytes."""
-    duration: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    """Seconds in which user code ran."""
-    traceback: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
-    log_bytes: Count = 0
-    artifacts: list[ArtifactInfo] = []
-
-
-class FinishAnswer(Answer, frozen=True, kw_only=True):
-    """Whether the end is applied (200), or waits for bytes (202)."""
-
-    applied: bool
-    missing_log_from: int | None = None
-    """The offset from which log bytes are missing."""
-    missing_artifacts: list[str] = []
-
-
-class Leave(Ask, frozen=True, kw_only=True):
-    """The agent ends; what becomes of its jobs is said."""
-
-    session: int
-    on_stop: OnStop
 
 
 _encoder = msgspec.json.Encoder()

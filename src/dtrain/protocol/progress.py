@@ -44,12 +44,14 @@ def parse_progress(line: bytes) -> dict[str, Any] | None:
     values, nulls and texts that are too long or cannot be stored are left out. A line that is not
     JSON, or of which nothing is left, is an ordinary one.
     """
-    _, returned, line = line.rstrip().rpartition(b"\r")
+    _, returned, line = line.rstrip(b"\r").rpartition(b"\r")
+    if len(line) > MAX_LINE:
+        return None
     if returned and PREFIX in line:
         # A progress bar, rewritten in place, stands before the record on the same line.
         line = line[line.index(PREFIX) :]
     line = line.lstrip()
-    if not line.startswith(PREFIX) or len(line) > MAX_LINE:
+    if not line.startswith(PREFIX):
         return None
     try:
         record = json.loads(line[len(PREFIX) :].decode())

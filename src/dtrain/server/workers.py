@@ -11,7 +11,10 @@ import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict, NotFound
-from dtrain.protocol.messages import (
+from dtrain.protocol.messages import Worker, WorkerList
+from dtrain.protocol.resources import Free, Request, free_of
+from dtrain.protocol.states import OnStop
+from dtrain.protocol.worker_messages import (
     PROTOCOL,
     Leave,
     OfferAnswer,
@@ -20,11 +23,7 @@ from dtrain.protocol.messages import (
     PollAnswer,
     Register,
     Registered,
-    Worker,
-    WorkerList,
 )
-from dtrain.protocol.resources import Free, Request, free_of
-from dtrain.protocol.states import OnStop
 
 from .jobs import claim, presence
 from .rules.leases import LEASE, is_away

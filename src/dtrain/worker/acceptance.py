@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from dtrain.protocol.errors import DTrainError, Refused
-from dtrain.protocol.messages import Offer
+from dtrain.protocol.worker_messages import Offer
 
 from .card import card, details
 from .config import HOW_TO_ACCEPT

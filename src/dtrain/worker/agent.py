@@ -20,9 +20,9 @@ from pathlib import Path
 
 from dtrain.client.transport import Transport
 from dtrain.protocol.errors import DTrainError, Invalid
-from dtrain.protocol.messages import Leave
 from dtrain.protocol.states import Executor as ExecutorName
 from dtrain.protocol.states import OnStop
+from dtrain.protocol.worker_messages import Leave
 
 from .attempts import Attempts
 from .config import HOW_TO_ACCEPT, Config, load

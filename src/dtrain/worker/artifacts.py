@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from dtrain.protocol.messages import ArtifactInfo
+from dtrain.protocol.worker_messages import ArtifactInfo
 
 from .console import plain
 

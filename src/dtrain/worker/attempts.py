@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from dtrain.protocol.errors import DTrainError
-from dtrain.protocol.messages import Assignment, AttemptReport, Command, Finish
 from dtrain.protocol.resources import Gpu
 from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.states import Cause, OnPartition
 from dtrain.protocol.states import Executor as ExecutorName
+from dtrain.protocol.worker_messages import Assignment, AttemptReport, Command, Finish
 
 from .bundles import BundleCache
 from .console import Console

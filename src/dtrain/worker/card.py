@@ -14,8 +14,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dtrain.protocol.messages import Offer
 from dtrain.protocol.spec import JobSpec
+from dtrain.protocol.worker_messages import Offer
 
 from .console import plain
 

@@ -38,7 +38,8 @@ from dtrain.protocol.errors import (
     Unavailable,
     Unreachable,
 )
-from dtrain.protocol.messages import (
+from dtrain.protocol.states import Phase
+from dtrain.protocol.worker_messages import (
     ArtifactInfo,
     Finish,
     FinishAnswer,
@@ -52,7 +53,6 @@ from dtrain.protocol.messages import (
     Register,
     Registered,
 )
-from dtrain.protocol.states import Phase
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dtrain import __version__
 from dtrain.protocol.errors import DTrainError, Refused, Unauthorized
-from dtrain.protocol.messages import (
+from dtrain.protocol.worker_messages import (
     PROTOCOL,
     Assignment,
     Offer,

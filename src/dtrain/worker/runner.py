@@ -17,8 +17,8 @@ from collections.abc import Callable
 from functools import partial
 
 from dtrain.protocol.errors import Conflict, DTrainError, Refused
-from dtrain.protocol.messages import ArtifactInfo, AttemptReport, Finish, FinishAnswer
 from dtrain.protocol.states import Cause, Phase
+from dtrain.protocol.worker_messages import ArtifactInfo, AttemptReport, Finish, FinishAnswer
 
 from . import artifacts
 from .bundles import BundleCache

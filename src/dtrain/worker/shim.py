@@ -292,6 +292,7 @@ def _free(path: str) -> int:
 
 def main(folder: str) -> None:
     """Run the attempt whose plan lies in the folder; what is heard on `READY` is said first."""
+    _close_inherited()
     lock = os.open(f"{folder}/{layout.LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -312,6 +313,14 @@ def main(folder: str) -> None:
     except Exception as error:  # the last line of defence: a job is never left without its shim
         shim.give_up(error)
         raise
+
+
+def _close_inherited() -> None:
+    """Let go of what the agent's own ancestors left open: a job would inherit it in turn."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > READY:
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                os.close(int(name))
 
 
 def _who() -> dict[str, Any]:

@@ -26,8 +26,8 @@ from typing import TypeVar
 import msgspec
 
 from dtrain.protocol.errors import Conflict
-from dtrain.protocol.messages import Assignment, Finish
 from dtrain.protocol.states import Cause
+from dtrain.protocol.worker_messages import Assignment, Finish
 
 from . import layout
 from .layout import read_if_there, sync_folder, write_durably

@@ -10,8 +10,8 @@ from flask import Response, request
 
 from dtrain.protocol import routes
 from dtrain.protocol.errors import Forbidden, Invalid
-from dtrain.protocol.messages import (
-    Count,
+from dtrain.protocol.messages import Count, Sha256
+from dtrain.protocol.worker_messages import (
     Finish,
     FinishAnswer,
     Leave,
@@ -23,7 +23,6 @@ from dtrain.protocol.messages import (
     PollAnswer,
     Register,
     Registered,
-    Sha256,
 )
 from dtrain.server import workers
 from dtrain.server.auth import known_worker, services, worker_id

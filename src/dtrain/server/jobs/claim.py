@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict
-from dtrain.protocol.messages import Assignment, Offer, OfferReply, Poll
 from dtrain.protocol.resources import Capacity, Free, free_of
 from dtrain.protocol.states import Phase, Status
+from dtrain.protocol.worker_messages import Assignment, Offer, OfferReply, Poll
 from dtrain.server.rules.leases import LEASE
 from dtrain.server.rules.lifecycle import Claimed, Offered, OffersGone, advance
 from dtrain.server.rules.scheduling import Candidate, plan, suits

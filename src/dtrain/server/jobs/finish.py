@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict
-from dtrain.protocol.messages import Finish, FinishAnswer
+from dtrain.protocol.worker_messages import Finish, FinishAnswer
 from dtrain.server.rules.lifecycle import EndReported, Finished, advance
 from dtrain.server.rules.records import last_record
 from dtrain.server.store import artifacts, attempts, jobs

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from dtrain.protocol.messages import AttemptReport, Command, Poll
 from dtrain.protocol.states import Phase, Status
+from dtrain.protocol.worker_messages import AttemptReport, Command, Poll
 from dtrain.server.rules.leases import LEASE, UNLISTED
 from dtrain.server.rules.lifecycle import Lost, NeverStarted, Returned, advance
 from dtrain.server.store import attempts, jobs

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict, Invalid
-from dtrain.protocol.messages import Artifact, BundleInfo, LogAnswer, PhaseReport
+from dtrain.protocol.messages import Artifact, BundleInfo
 from dtrain.protocol.states import Phase
+from dtrain.protocol.worker_messages import LogAnswer, PhaseReport
 from dtrain.server.rules.lifecycle import Moved, advance
 from dtrain.server.rules.records import read_records
 from dtrain.server.store import artifacts, attempts, jobs, logs

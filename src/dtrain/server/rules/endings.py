@@ -6,8 +6,8 @@ import signal
 
 import msgspec
 
-from dtrain.protocol.messages import Finish
 from dtrain.protocol.states import Cause, Reason, Status
+from dtrain.protocol.worker_messages import Finish
 
 
 class Ending(msgspec.Struct, frozen=True):

@@ -18,8 +18,8 @@ from typing import assert_never
 import msgspec
 
 from dtrain.protocol.errors import Conflict
-from dtrain.protocol.messages import Finish
 from dtrain.protocol.states import Cause, Phase, Reason, Status
+from dtrain.protocol.worker_messages import Finish
 
 from .endings import Ending, ending_of
 

@@ -26,7 +26,7 @@ def read_records(carry: bytes, data: bytes) -> Reading:
     """
     whole, newline, rest = data.rpartition(b"\n")
     if not newline:
-        return Reading([], _begun(carry + data[: MAX_LINE + 1 - len(carry)]))
+        return Reading([], _begun(carry + data))
     records = []
     if _may_hold(carry, whole):
         for line in (carry + whole).split(b"\n"):
@@ -49,11 +49,13 @@ def _may_hold(carry: bytes, whole: bytes) -> bool:
 def _begun(line: bytes) -> bytes:
     """As much of a begun line as is needed to know whether it is a record.
 
-    One byte more than a record can have keeps a long line from becoming one by being cut. Behind a
-    carriage return a progress bar may stand before the record.
+    Of what was rewritten in place the latest counts, as in `parse_progress`; whether a carriage
+    return at the end belongs to a line's end or begins another rewriting, the next piece tells.
+    One byte more than a record can have keeps a long line from becoming one by being cut.
     """
-    _, returned, last = line.rpartition(b"\r")
-    if returned:
-        return b"\r" + last[:MAX_LINE]
-    head = line[: MAX_LINE + 1]
-    return head if PREFIX.startswith(head.lstrip()[: len(PREFIX)]) else b"\0"
+    body = line.rstrip(b"\r")
+    end = b"\r" if len(body) < len(line) else b""
+    _, returned, last = body.rpartition(b"\r")
+    if not returned and not PREFIX.startswith(last.lstrip()[: len(PREFIX)]):
+        return b"\0" + end
+    return returned + last[: MAX_LINE + 1] + end

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from dtrain.protocol.messages import Finish
 from dtrain.protocol.resources import Request
 from dtrain.protocol.states import Phase
+from dtrain.protocol.worker_messages import Finish
 
 from .schema import attempts, jobs, requests
 

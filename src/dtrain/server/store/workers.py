@@ -9,8 +9,9 @@ import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import NotFound
-from dtrain.protocol.messages import Poll, Register, WorkerMetrics
+from dtrain.protocol.messages import WorkerMetrics
 from dtrain.protocol.resources import Capacity
+from dtrain.protocol.worker_messages import Poll, Register
 from dtrain.server.rules.leases import worker_state
 
 from . import events
