@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from support.queue import Hand, advance_clock, open_services, submitted
+from support.queue import Hand, advance_clock, let_pass, open_services, set_clock, submitted
 
 from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause, Phase, Reason, Status
@@ -136,10 +136,10 @@ def test_silent_worker_is_out_of_reach_then_given_up_then_taken_back(services: S
     hand = Hand(services)
     ref = hand.run_next()
     background = Background(services)
-    advance_clock(services, 61)
-    background._notice_absence()  # the jump is the test's own, not the clock's
-    services.database.write(lambda c: c.execute(sa.text("UPDATE attempts SET lease_until = 0")))
-    background.tick()
+    let_pass(background, services, 70)
+    silent = read.get(services, job.id)
+    assert (silent.status, silent.phase) == (Status.RUNNING, Phase.UNREACHABLE)
+    let_pass(background, services, 235)
     given_up = read.get(services, job.id)
     assert (given_up.status, given_up.phase) == (Status.PENDING, Phase.RETRY_WAIT)
     hand.poll()
@@ -148,16 +148,30 @@ def test_silent_worker_is_out_of_reach_then_given_up_then_taken_back(services: S
     assert hand.finish(ref).applied
 
 
+@pytest.mark.parametrize("happens", [advance_clock, set_clock])
+def test_pause_of_the_server_or_jump_of_its_clock_ends_no_lease(
+    services: Services, happens: Callable[[Services, float], None]
+) -> None:
+    job = submitted(services)
+    hand = Hand(services)
+    ref = hand.run_next()
+    background = Background(services)
+    happens(services, 7200)
+    background.tick()
+    assert status(services, job.id) is Status.RUNNING
+    let_pass(background, services, 110)
+    hand.poll()
+    let_pass(background, services, 50)
+    assert read.get(services, job.id).phase is not Phase.UNREACHABLE
+    assert hand.finish(ref).applied
+
+
 def test_attempt_that_was_replaced_is_stale(services: Services) -> None:
     job = submitted(services)
     hand, other = Hand(services, "gone"), Hand(services, "other")
     ref = hand.run_next()
     background = Background(services)
-    services.database.write(lambda c: c.execute(sa.text("UPDATE attempts SET lease_until = 0")))
-    background.tick()
-    advance_clock(services, 20)
-    background._notice_absence()
-    background.tick()
+    let_pass(background, services, 320)
     assert other.run_next().attempt == 2
     assert [command.action for command in hand.poll().commands] == ["stale"]
     assert hand.log(ref, 0, b"late\n") == 5

@@ -25,6 +25,7 @@ from dtrain.protocol.worker_messages import (
 )
 from dtrain.server import workers
 from dtrain.server.app import compose
+from dtrain.server.background import Background
 from dtrain.server.jobs import finish as finishing
 from dtrain.server.jobs import report, submit
 from dtrain.server.jobs.fencing import AttemptRef
@@ -36,11 +37,18 @@ class TestClock(Clock):
     """The time of day, which a test can move."""
 
     __test__ = False
-    ahead = 0.0
+    passed = 0.0
+    """Seconds that passed for the test alone."""
+    set_ahead = 0.0
+    """Seconds by which somebody has set the time of day."""
 
     def time(self) -> float:
         """Seconds since the epoch, as the test wants them."""
-        return super().time() + self.ahead
+        return super().time() + self.passed + self.set_ahead
+
+    def monotonic(self) -> float:
+        """Seconds that have passed, as the test wants them."""
+        return super().monotonic() + self.passed
 
 
 @contextmanager
@@ -58,9 +66,23 @@ def open_services(home: Path, database_url: str) -> Iterator[Services]:
 
 
 def advance_clock(services: Services, seconds: float) -> None:
-    """Let time pass for the server."""
+    """Let time pass for the server, at once: it takes it for a pause of its own."""
     assert isinstance(services.clock, TestClock)
-    services.clock.ahead += seconds
+    services.clock.passed += seconds
+
+
+def set_clock(services: Services, seconds: float) -> None:
+    """Set the server's time of day, by so many seconds."""
+    assert isinstance(services.clock, TestClock)
+    services.clock.set_ahead += seconds
+
+
+def let_pass(background: Background, services: Services, seconds: float) -> None:
+    """Let time pass for the server while its background work goes on."""
+    while seconds > 0:
+        advance_clock(services, min(seconds, 10))
+        background.tick()
+        seconds -= 10
 
 
 def submitted(services: Services, name: str = "a job", **spec: Any) -> Job:

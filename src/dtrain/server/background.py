@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,7 @@ class Background:
         self._services = services
         self._thread = threading.Thread(target=self._run, name="background", daemon=True)
         self._clock = services.clock.time()
-        self._monotonic = time.monotonic()
+        self._monotonic = services.clock.monotonic()
         self._housekeeping = Housekeeping(services)
 
     def start(self) -> None:
@@ -96,7 +95,7 @@ class Background:
 
     def _notice_absence(self) -> None:
         """Extend leases instead of reaping after a pause of the process or a jump of the clock."""
-        clock, monotonic = self._services.clock.time(), time.monotonic()
+        clock, monotonic = self._services.clock.time(), self._services.clock.monotonic()
         passed, passed_by_clock = monotonic - self._monotonic, clock - self._clock
         self._clock, self._monotonic = clock, monotonic
         if passed > _TICK + _LATE:

@@ -66,6 +66,8 @@ class EventStream:
         self._next_place = 0
         self._last_id = 0
         self._progress: set[str] = set()
+        """Jobs with new records."""
+        self._noting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
     def start(self) -> None:
@@ -79,29 +81,36 @@ class EventStream:
         """All that happens from now on, or from behind an event on, until the server ends."""
         with self._moved:
             place, seen = self._next_place, self._last_id
+        return self._messages(place, seen, last_id)
+
+    def _messages(self, place: int, seen: int, last_id: int | None) -> Iterator[StreamMessage]:
         if last_id is not None:
-            if self._is_gone(last_id, seen):
+            if self._is_gone(last_id):
                 yield StreamMessage("reset", b"{}", str(seen))
             else:
                 yield from self._catch_up(last_id, seen)
+                seen = max(seen, last_id)
         while not self._stop.is_set():
             entries, fell_behind = self._wait(place)
             if fell_behind:
                 with self._moved:
                     place, newest = self._next_place, self._last_id
                 yield from self._catch_up(seen, newest)
-                seen = newest
+                seen = max(seen, newest)
             elif not entries:
                 yield StreamMessage()
             for entry in entries:
                 place = entry.place + 1
-                seen = entry.event_id or seen
+                if entry.event_id is not None:
+                    if entry.event_id <= seen:  # the follower was ahead of this reader
+                        continue
+                    seen = entry.event_id
                 yield entry.message
 
-    def _is_gone(self, last_id: int, newest: int) -> bool:
+    def _is_gone(self, last_id: int) -> bool:
         with self._database.read() as connection:
-            oldest, _ = stored.bounds(connection)
-        return last_id > newest or (last_id < oldest - 1)
+            oldest, newest = stored.bounds(connection)
+        return last_id > newest or last_id < oldest - 1
 
     def _catch_up(self, after: int, up_to: int) -> Iterator[StreamMessage]:
         while after < up_to:
@@ -128,9 +137,11 @@ class EventStream:
             ], False
 
     def _note_progress(self, job_id: str) -> None:
-        if not self._progress:
+        with self._noting:
+            is_first = not self._progress
+            self._progress.add(job_id)
+        if is_first:
             self._mailboxes.wake(stored.TOPIC)
-        self._progress.add(job_id)
 
     def _run(self) -> None:
         with self._mailboxes.listen(stored.TOPIC) as woken:
@@ -146,6 +157,9 @@ class EventStream:
                         next_progress = time.monotonic() + _PROGRESS_PAUSE
                 except Unavailable as error:
                     _log.warning("The event stream waits for the database: %s", error)
+                    self._stop.wait(1)
+                except Exception:  # the thread must outlive whatever one reading meets
+                    _log.exception("The event stream could not be read.")
                     self._stop.wait(1)
         with self._moved:
             self._moved.notify_all()
@@ -163,7 +177,8 @@ class EventStream:
                 self._moved.notify_all()
 
     def _read_progress(self) -> None:
-        waiting, self._progress = self._progress, set()
+        with self._noting:
+            waiting, self._progress = self._progress, set()
         with self._database.read() as connection:
             rows = stored_jobs.progress_of(connection, [int(job_id) for job_id in waiting])
         with self._moved:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from dtrain.protocol.errors import Unavailable
 from dtrain.protocol.resources import Capacity, Free, Request, fits
 
 from .mailboxes import Mailboxes
@@ -85,17 +86,24 @@ class HeldPolls:
         return len(self._held)
 
     def _wake_for(self, request_key: str) -> None:
-        request = self._request(request_key)
+        try:
+            request = self._request(request_key)
+        except Unavailable:  # the job is stored, whoever is told of it
+            with self._lock:
+                self._wake(list(self._held))
+            return
         if request is None:
             return
         with self._lock:
             able = [held for held in self._held if fits(request, held.capacity, held.free)]
             # One worker that takes it by itself, else every owner who may be asked.
-            unasked = [held for held in able if not held.asks][:1]
-            for held in unasked or able:
-                held.woken.set()
-                # The next job is for somebody else.
-                self._held.pop(held)
+            self._wake([held for held in able if not held.asks][:1] or able)
+
+    def _wake(self, chosen: list[Held]) -> None:
+        for held in chosen:
+            held.woken.set()
+            # The next job is for somebody else.
+            self._held.pop(held)
 
     def _request(self, key: str) -> Request | None:
         found = self._requests.get(key)

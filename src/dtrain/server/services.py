@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the parts are handed `Services` in turn
 
 
 class Clock:
-    """The server's time of day."""
+    """The server's time: that of day, which may be set, and that which only passes."""
 
     def now(self) -> datetime:
         """The time, in UTC."""
@@ -27,6 +27,10 @@ class Clock:
     def time(self) -> float:
         """The time, in seconds since the epoch."""
         return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; nobody can set it."""
+        return time.monotonic()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ It runs without `site` and imports the standard library's quick part alone: a jo
 environment waits for nothing but this start.
 """
 # pathlib would cost the shim a third of its start.
-# ruff: noqa: PTH110
+# ruff: noqa: PTH110, PTH208
 
 from __future__ import annotations
 

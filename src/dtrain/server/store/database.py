@@ -179,9 +179,10 @@ class _Writer:
         try:
             task.run(connection)
         except DBAPIError as error:
-            if not connection.in_transaction():
-                raise
-            savepoint.rollback()
+            try:
+                savepoint.rollback()
+            except DBAPIError:  # SQLite has undone the whole transaction, as on a full disk
+                raise error from None
             task.error = _translation(error) or error
         except BaseException as error:  # handed to the caller, who waits for it
             savepoint.rollback()

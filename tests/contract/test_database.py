@@ -1,0 +1,288 @@
+"""What the store's ground promises, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from support.processes import wait_for
+
+from dtrain.protocol.errors import Refused, Unavailable
+from dtrain.server.store import events
+from dtrain.server.store.database import Database, notice
+from dtrain.server.store.migrate import upgrade
+from dtrain.server.store.schema import events as events_table
+from dtrain.server.store.schema import metadata
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url)
+    upgrade(made)
+    yield made
+    made.close()
+
+
+def append(kind: str, **data: Any) -> Callable[[sa.Connection], None]:
+    return lambda connection: events.append(connection, kind, 1.0, **data)
+
+
+def kinds(database: Database) -> list[str]:
+    with database.read() as connection:
+        return [event.kind for event in events.after(connection, 0, 10_000)]
+
+
+def at_once(*calls: Callable[[], object]) -> list[BaseException | None]:
+    """Make the calls in threads of their own; what each raised."""
+    raised: list[BaseException | None] = [None] * len(calls)
+    barrier = threading.Barrier(len(calls))
+
+    def run(index: int) -> None:
+        barrier.wait()
+        try:
+            calls[index]()
+        except Exception as error:  # handed to the test
+            raised[index] = error
+
+    threads = [threading.Thread(target=run, args=[index]) for index in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+def test_migrations_lead_to_the_declared_schema(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_upgrade_of_what_is_up_to_date_changes_nothing(database: Database) -> None:
+    database.write(append("kept"))
+    upgrade(database)
+    assert kinds(database) == ["kept"]
+
+
+def test_two_upgrades_at_once_make_one_schema(database_url: str) -> None:
+    databases = [Database(database_url) for _ in range(2)]
+    try:
+        assert at_once(*(lambda one=one: upgrade(one) for one in databases)) == [None, None]
+        assert kinds(databases[0]) == []
+    finally:
+        for one in databases:
+            one.close()
+
+
+def test_database_of_a_newer_version_is_refused_and_left_alone(database: Database) -> None:
+    database.write(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")))
+    with pytest.raises(Refused, match="newer version"):
+        upgrade(database)
+
+
+def test_failing_write_undoes_nothing_but_itself(database: Database) -> None:
+    class Mistake(Exception):
+        pass
+
+    def fail(connection: sa.Connection) -> None:
+        events.append(connection, "bad", 1.0)
+        raise Mistake
+
+    def break_a_rule(connection: sa.Connection) -> None:
+        events.append(connection, "bad", 1.0)
+        connection.execute(events_table.insert().values(kind=None, at=1.0, data="{}"))
+
+    works = [
+        fail if n % 3 == 0 else break_a_rule if n % 3 == 1 else append("good") for n in range(30)
+    ]
+    raised = at_once(*(lambda work=work: database.write(work) for work in works))
+    assert [isinstance(error, Mistake) for error in raised[::3]] == [True] * 10
+    assert [isinstance(error, sa.exc.IntegrityError) for error in raised[1::3]] == [True] * 10
+    assert raised[2::3] == [None] * 10
+    assert kinds(database) == ["good"] * 10
+
+
+def test_written_is_seen_by_the_next_reader_and_by_a_later_process(
+    database: Database, database_url: str
+) -> None:
+    database.write(append("told", text="é\u2028"))
+    assert kinds(database) == ["told"]
+    other = Database(database_url)
+    try:
+        assert kinds(other) == ["told"]
+    finally:
+        other.close()
+
+
+def test_reader_waits_for_no_writer_and_sees_none_of_its_half(database: Database) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: sa.Connection) -> None:
+        events.append(connection, "slow", 1.0)
+        inside.set()
+        assert go_on.wait(30)
+
+    writer = threading.Thread(target=database.write, args=[slow])
+    writer.start()
+    try:
+        assert inside.wait(30)
+        assert kinds(database) == []
+    finally:
+        go_on.set()
+        writer.join()
+    assert kinds(database) == ["slow"]
+
+
+def test_event_ids_rise_in_the_order_of_the_commits(database: Database) -> None:
+    """A reader by id must never see a lower one appear behind it."""
+    done = threading.Event()
+    seen: list[int] = []
+
+    def tail() -> None:
+        while True:
+            is_last = done.is_set()
+            with database.read() as connection:
+                seen.extend(e.id for e in events.after(connection, seen[-1] if seen else 0, 1000))
+            if is_last:
+                return
+
+    reader = threading.Thread(target=tail)
+    reader.start()
+    try:
+        raised = at_once(
+            *(lambda: [database.write(append("one")) for _ in range(20)] for _ in range(8))
+        )
+    finally:
+        done.set()
+        reader.join()
+    assert raised == [None] * 8
+    assert len(seen) == 160
+    assert seen == sorted(set(seen))
+
+
+def test_notices_come_after_the_commit_and_once_a_transaction(database: Database) -> None:
+    found: list[list[str]] = []
+    database.on_notice(lambda topic: found.append([topic, *kinds(database)]))
+
+    def work(connection: sa.Connection) -> None:
+        events.append(connection, "one", 1.0)
+        events.append(connection, "two", 1.0)
+
+    database.write(work)
+    assert found[0] == [events.TOPIC, "one", "two"]
+
+
+def test_notices_of_what_failed_are_never_told(database: Database) -> None:
+    told: list[str] = []
+    database.on_notice(told.append)
+
+    def fail(connection: sa.Connection) -> None:
+        notice(connection, "lost")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        database.write(fail)
+    database.write(lambda connection: notice(connection, "kept"))
+    assert "lost" not in told
+    assert "kept" in told
+
+
+def test_postgresql_tells_notices_to_other_processes(postgres_url: str) -> None:
+    one, other = Database(postgres_url), Database(postgres_url)
+    told: list[str] = []
+    try:
+        other.on_notice(told.append)
+
+        def arrived() -> bool:
+            one.write(lambda connection: notice(connection, "hello"))
+            return "hello" in told
+
+        wait_for(arrived, 10, "a notice of another process")
+    finally:
+        one.close()
+        other.close()
+
+
+def test_postgresql_that_ends_every_connection_is_found_again(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    told: list[str] = []
+    try:
+        upgrade(database)
+        database.on_notice(told.append)
+        with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        database.write(append("after"))
+        assert kinds(database) == ["after"]
+    finally:
+        database.close()
+
+
+def test_postgresql_that_is_not_there_is_a_sentence() -> None:
+    database = Database("postgresql+psycopg://nobody:nothing@127.0.0.1:1/none")
+    try:
+        with pytest.raises(Unavailable, match="does not answer"):
+            database.write(append("lost"))
+    finally:
+        database.close()
+
+
+def test_full_disk_is_a_sentence_and_takes_nothing_with_it(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'small.db'}")
+    limit = sa.text("PRAGMA max_page_count = 1000000")
+    try:
+        upgrade(database)
+        database.write(append("before"))
+        pages = database.write(lambda c: c.execute(sa.text("PRAGMA page_count")).scalar_one())
+        database.write(lambda c: c.execute(sa.text(f"PRAGMA max_page_count = {pages + 8}")))
+        raised = at_once(
+            *(lambda: database.write(append("x", text="x" * 20_000)) for _ in range(9))
+        )
+        refused = [error for error in raised if error is not None]
+        assert refused
+        for error in refused:
+            assert isinstance(error, Unavailable), error
+            assert (error.status, error.code) == (507, "disk_full")
+        assert len(kinds(database)) == 1 + len(raised) - len(refused)
+        database.write(lambda connection: connection.execute(limit))
+        database.write(append("after"))
+        assert kinds(database)[-1] == "after"
+    finally:
+        database.close()
+
+
+def test_locked_file_is_a_sentence(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'busy.db'}"
+    database, other = Database(url), Database(url)
+    try:
+        upgrade(database)
+        database.write(lambda c: c.execute(sa.text("PRAGMA busy_timeout = 100")))
+
+        def hold(connection: sa.Connection) -> None:
+            events.append(connection, "held", 1.0)
+            with pytest.raises(Unavailable, match="does not answer"):
+                database.write(append("refused"))
+
+        other.write(hold)
+        database.write(append("after"))
+        assert kinds(database) == ["held", "after"]
+    finally:
+        other.close()
+        database.close()
+
+
+def test_writes_of_a_closed_database_are_refused(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'closed.db'}")
+    upgrade(database)
+    database.close()
+    with pytest.raises(Unavailable, match="stopping"):
+        database.write(append("late"))
