@@ -18,7 +18,7 @@ from dtrain.server.rules.lifecycle import JobState, Transition
 from dtrain.server.rules.scheduling import Waiting
 
 from . import events
-from .database import notice
+from .database import insert_once, notice
 from .schema import bundles, job_tags, jobs, offers, requests, workers
 
 _LIFECYCLE = (
@@ -268,14 +268,7 @@ def _request_key(connection: sa.Connection, request: Request) -> str:
     body = msgspec.json.encode(request, order="deterministic").decode()
     key = hashlib.sha256(body.encode()).hexdigest()
     if connection.execute(sa.select(requests.c.key).where(requests.c.key == key)).first() is None:
-        insert_once = (
-            sa.dialects.postgresql.insert
-            if connection.dialect.name == "postgresql"
-            else sa.dialects.sqlite.insert
-        )
-        connection.execute(
-            insert_once(requests).values(key=key, body=body).on_conflict_do_nothing()
-        )
+        insert_once(connection, requests, key=key, body=body)
     return key
 
 
