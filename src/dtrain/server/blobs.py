@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,12 @@ class BlobStore:
         _sync(folder.parent)
 
     def receive(
-        self, stream: BinaryIO, *, limit: int | None, expected_sha256: str | None = None
+        self,
+        stream: BinaryIO,
+        *,
+        limit: int | None,
+        expected_sha256: str | None = None,
+        check: Callable[[Path], None] | None = None,
     ) -> Blob:
         """Store what a stream brings; if the content is there already, it is stored once.
 
@@ -63,6 +68,7 @@ class BlobStore:
             stream: Read to its end, a piece at a time.
             limit: Bytes that are accepted at most; None for any number.
             expected_sha256: What the content's SHA-256 must be.
+            check: Called with the file once it is whole; what it raises has it thrown away.
 
         Raises:
             Invalid: `too_large` (status 413) or `sha256_mismatch`.
@@ -82,6 +88,8 @@ class BlobStore:
                         )
                     file.flush()
                     os.fsync(file.fileno())
+                if check is not None:
+                    check(temporary)
                 return Blob(sha256, size, self._keep(temporary, sha256))
             except BaseException:
                 temporary.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
@@ -46,15 +47,18 @@ def submit(
         Unavailable: it cannot be stored now.
     """
     spec = parse_spec(raw)
-    blob = services.bundles.receive(upload, limit=services.settings.max_upload_bytes)
+    files = 0
+
+    def check(path: Path) -> None:
+        nonlocal spec, files
+        listing = bundle.inspect(path, services.settings.bundle_limits)
+        spec = _resolved(spec, listing)
+        files = len(listing.files)
+
+    limit = services.settings.max_upload_bytes
+    blob = services.bundles.receive(upload, limit=limit, check=check)
+    info = BundleInfo(sha256=blob.sha256, size=blob.size, files=files)
     key = _key(idempotency_key, submitter)
-    try:
-        listing = bundle.inspect(blob.path, services.settings.bundle_limits)
-    except Invalid:
-        services.bundles.delete(blob.sha256)
-        raise
-    spec = _resolved(spec, listing)
-    info = BundleInfo(sha256=blob.sha256, size=blob.size, files=len(listing.files))
 
     def work(connection: sa.Connection) -> tuple[Job, bool]:
         earlier = None if key is None else jobs.find_idempotent(connection, key)
