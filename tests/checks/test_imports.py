@@ -20,7 +20,7 @@ PLACES = {
     "psutil": ["worker/*"],
     "psycopg": ["server/store/*"],
     "rich": ["cli/*", "worker/card.py"],
-    "subprocess": ["worker/executors/*", "worker/inventory.py", "cli/demo.py"],
+    "subprocess": ["worker/environment.py", "worker/inventory.py", "cli/demo.py"],
     "urllib3": ["client/transport.py"],
     "werkzeug": ["server/app.py", "server/api/*", "server/pages/*", "server/auth.py"],
 }

@@ -264,9 +264,8 @@ def test_preparation_has_the_machines_settings_and_the_job_has_not(bench: Bench)
 
 
 def test_job_can_be_a_shell_script(bench: Bench) -> None:
-    files = {
-        "scripts/run.sh": 'words=(a b)\necho "${words[1]} $1"\npython -c "import sys; print(sys.prefix)"'
-    }
+    script = 'words=(a b)\necho "${words[1]} $1"\npython -c "import sys; print(sys.prefix)"'
+    files = {"scripts/run.sh": script}
     folder = new_attempt(bench.worker, files, main_entry="scripts/run.sh", args=["c"])
     record = ended(launch(folder, bench.executor.prepare(folder)))
     assert record.exit_code == 0

@@ -22,10 +22,11 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.fixture
-def agent(tmp_path: Path, server: FakeServer) -> InTerminal:
+def agent(tmp_path: Path, server: FakeServer) -> Iterator[InTerminal]:
     agent = start_in_terminal(tmp_path / "worker", server, poll_interval=0.5)
     server.wait(lambda: server.polls, "a poll")
-    return agent
+    yield agent
+    agent.stop()  # before its server goes, which it would wait for
 
 
 def offer(server: FakeServer, **spec: object) -> int:

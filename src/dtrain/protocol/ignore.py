@@ -29,13 +29,18 @@ class Patterns:
         for pattern in reversed(self._patterns):
             if pattern.folders_only and not folder:
                 continue
-            if pattern.matches.fullmatch(path if pattern.whole_path else name):
+            if pattern.matches.fullmatch(_bytes(path if pattern.whole_path else name)):
                 return pattern.ignored
         return None
 
 
+def _bytes(text: str) -> str:
+    """The text with a character for each of its bytes, which is what git compares."""
+    return text.encode(errors="surrogateescape").decode("latin-1")
+
+
 def _parsed(line: str) -> _Pattern | None:
-    text = line.removesuffix("\n").removesuffix("\r")
+    text = _bytes(line.removesuffix("\n").removesuffix("\r"))
     while text.endswith(" ") and not re.search(r"(?<!\\)(?:\\\\)*\\ $", text):
         text = text[:-1]
     if text.startswith("#"):
@@ -91,7 +96,7 @@ def _expression(text: str) -> re.Pattern[str] | None:
             return None
         parts.append(_translated(token))
         at = token.end()
-    return re.compile("".join(parts), re.DOTALL)
+    return re.compile("".join(parts), re.DOTALL | re.ASCII)
 
 
 def _translated(token: re.Match[str]) -> str:

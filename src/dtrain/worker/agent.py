@@ -37,7 +37,9 @@ from .spool import WorkerFolder
 log = logging.getLogger(__name__)
 
 REPORT_TIME = 10.0
-"""Seconds, beside the grace of the jobs, in which what is handed back must have been reported."""
+"""Seconds after the end of the last job in which what is handed back must have been reported."""
+LOOK = 0.5
+"""Seconds between two looks at how far handing back is."""
 JOIN_TIME = 2.0
 """Seconds for the threads of the attempts to let go."""
 
@@ -118,19 +120,27 @@ class Agent:
 
     def _supervise(self) -> None:
         """Wait until the agent was told to stop and everything is as it was told."""
-        while True:
-            timeout = None if self._deadline is None else self._deadline - time.monotonic()
+        while not self._is_done():
             try:
-                happening = self._happenings.get(timeout=timeout and max(timeout, 0.0))
+                happening = self._happenings.get(timeout=self._deadline and LOOK)
             except queue.Empty:
-                self._stopping = OnStop.LEAVE
-                return
+                continue
             if isinstance(happening, DTrainError):
                 raise happening
             if happening is not None:
                 self._told_to_stop(happening)
-            if self._stopping is OnStop.LEAVE or (self._stopping and not self._attempts):
-                return
+
+    def _is_done(self) -> bool:
+        """Whether nothing keeps the agent any longer."""
+        if self._stopping is None or not self._attempts:
+            return self._stopping is not None
+        if self._deadline is not None:
+            now = time.monotonic()
+            if not self._attempts.running():
+                self._deadline = min(self._deadline, now + REPORT_TIME)
+            if now >= self._deadline:
+                self._stopping = OnStop.LEAVE
+        return self._stopping is OnStop.LEAVE
 
     def _told_to_stop(self, number: int) -> None:
         """Act on a signal: the first as it is configured, each further one more urgently."""

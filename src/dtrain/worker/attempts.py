@@ -63,8 +63,8 @@ class Attempts:
             return len(self._runners)
 
     def running(self) -> int:
-        """How many have not ended yet."""
-        return sum(runner.finish is None for runner in self._all())
+        """How many run on this machine; of the others only the end is still to be reported."""
+        return sum(runner.runs for runner in self._all())
 
     def reports(self) -> list[AttemptReport]:
         """How all attempts are, for a poll."""

@@ -248,7 +248,7 @@ def _is_ready(place: Path) -> bool:
 
 
 def _mark_ready(place: Path) -> None:
-    (place / _READY).touch()
+    (place / _READY).touch(mode=0o444)
     place.chmod(0o555)
 
 

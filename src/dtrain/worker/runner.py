@@ -92,6 +92,12 @@ class Runner:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    @property
+    def runs(self) -> bool:
+        """Whether anything of the attempt runs on this machine."""
+        running = self._running
+        return running is not None and running.alive()
+
     def report(self) -> AttemptReport:
         """How the attempt is, for a poll."""
         phase = Phase.FINISHING if self.finish else self._phase
