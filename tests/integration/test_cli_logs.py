@@ -332,7 +332,7 @@ def test_follow_at_a_terminal_shows_a_bar_beside_an_unspoilt_log(
         "logs", [*COMMAND, "logs", "-f", str(attempt.job_id)], folder, environment(server.url)
     )
     attempt.log(b'begun\nPROGRESS: {"epoch": 1, "epochs": 4, "loss": 0.5}\n')
-    terminal.wait_for_text("[######------------------]  25%  epoch 1, epochs 4, loss 0.5")
+    terminal.wait_for_text("[######------------------]  25%  epoch 1/4, loss 0.5")
     attempt.log(b"half a line")
     terminal.wait_for_text("half a line")
     attempt.log(b" and its end\n")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dtrain.protocol.messages import Job
+from dtrain.protocol.progress import AXES, COUNTERS
 from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.states import Executor, OnPartition, Phase, Status
 
@@ -37,8 +38,14 @@ def progress(job: Job) -> str:
 
 
 def values(record: Mapping[str, Any]) -> str:
-    """A PROGRESS record: `epoch 3, loss 0.41`."""
-    return ", ".join(f"{name} {_value(value)}" for name, value in record.items())
+    """A PROGRESS record: `epoch 3/10, loss 0.41`."""
+    parts = []
+    for counter, totals in COUNTERS.items():
+        if counter in record:
+            of = "".join(f"/{_value(record[total])}" for total in totals if total in record)
+            parts.append(f"{counter} {_value(record[counter])}{of}")
+    parts += [f"{name} {_value(value)}" for name, value in record.items() if name not in AXES]
+    return ", ".join(parts)
 
 
 def count(number: int, what: str) -> str:

@@ -67,4 +67,4 @@ class Screen:
 
 def _bar(fraction: float) -> str:
     done = round(fraction * _BAR)
-    return "[" + "#" * done + "-" * (_BAR - done) + "]"
+    return f"[{'#' * done}{'-' * (_BAR - done)}]"

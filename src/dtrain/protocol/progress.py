@@ -30,10 +30,13 @@ _EXCEPTION = re.compile(
 _WARNING_CLASS = re.compile(r"\b\w*Warning: ")
 _LEVELS = {"WARN": "WARNING", "CRITICAL": "ERROR", "FATAL": "ERROR", "DEBUG": "INFO"}
 
-_DONE_OF = (
-    ("epoch", ("epochs", "total_epochs", "num_epochs")),
-    ("step", ("steps", "total_steps", "max_steps")),
-)
+COUNTERS = {
+    "epoch": ("epochs", "total_epochs", "num_epochs"),
+    "step": ("steps", "total_steps", "max_steps"),
+}
+"""What counts up in a record, and the names that its total goes by."""
+AXES = frozenset({"progress", *COUNTERS, *(name for names in COUNTERS.values() for name in names)})
+"""Members of a record that say how far the job is: an axis, not a series."""
 
 
 def parse_progress(line: bytes) -> dict[str, Any] | None:
@@ -93,7 +96,7 @@ def fraction_of(record: Mapping[str, Any] | None) -> float | None:
     told = number(record.get("progress"))
     if told is not None and 0 <= told <= 1:
         return told
-    for done_key, total_keys in _DONE_OF:
+    for done_key, total_keys in COUNTERS.items():
         done = number(record.get(done_key))
         for total_key in total_keys:
             total = number(record.get(total_key))

@@ -10,12 +10,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from dtrain.protocol.progress import AXES, COUNTERS
 from dtrain.protocol.progress import number as as_number
-
-_EPOCHS = ("epoch", "epochs", "total_epochs", "num_epochs")
-_STEPS = ("step", "steps", "total_steps", "max_steps")
-AXES = frozenset({*_EPOCHS, *_STEPS, "progress"})
-"""Members of a PROGRESS record that say how far the job is: an axis, not a series."""
 
 _LONGEST = 10_000
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -127,7 +123,7 @@ def tiles(record: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """The members of a PROGRESS record, in their order, with the total of those that have one."""
     totals = {
         done: next((record[name] for name in names if name in record), None)
-        for done, *names in (_EPOCHS, _STEPS)
+        for done, names in COUNTERS.items()
     }
     return [
         (name, value, totals.get(name))
