@@ -116,3 +116,12 @@ def server(tmp_path: Path) -> RunningServer:
 def worker(tmp_path: Path, server: RunningServer) -> RunningWorker:
     """A worker with one slot that takes every job of `server`."""
     return start_worker(tmp_path / "worker", server)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a job in it."""
+    made = tmp_path / "my-training"
+    made.mkdir()
+    (made / "main.py").write_text("print('hello')\n")
+    return made

@@ -5,13 +5,12 @@ import io
 import os
 import threading
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.example_job import zip_of
 from support.http_peer import Exchange, peer
-from support.processes import RunningServer, start_server
+from support.processes import RunningServer
 from support.scripted_worker import ScriptedWorker
 
 from dtrain.client.client import Client
@@ -20,38 +19,6 @@ from dtrain.protocol.errors import Invalid, NotFound
 from dtrain.protocol.messages import Job, LogPiece
 from dtrain.protocol.spec import parse_spec
 from dtrain.protocol.states import Cause, Reason, Status
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    home = tmp_path_factory.mktemp("client") / "server"
-    running = start_server(home, DTRAIN_MAX_UPLOAD_MB=2)
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[Client]:
-    made = Client(server.url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def worker(server: RunningServer, client: Client) -> Iterator[ScriptedWorker]:
-    for job in client.jobs.list(status="pending").jobs:
-        client.jobs.cancel(job.id)
-    made = ScriptedWorker(server)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "my-training"
-    made.mkdir()
-    (made / "main.py").write_text("print('hello')\n")
-    return made
 
 
 def test_submitted_spec_is_the_one_that_was_given(client: Client, folder: Path) -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.http_peer import Answer, Asked, Exchange, Peer, peer
+from support.http_peer import Answer, Asked, Exchange, Peer
 from support.messages import job, job_json
 from werkzeug.datastructures import MultiDict
 from werkzeug.formparser import parse_form_data
 
 import dtrain
-from dtrain.client import stream
 from dtrain.client.client import SUBMIT_TRIES, Client
 from dtrain.protocol.errors import DTrainError, Invalid, NotFound, Unavailable, Unreachable
 from dtrain.protocol.spec import parse_spec
@@ -24,30 +23,11 @@ from dtrain.protocol.states import Status
 JOBS = "/api/jobs"
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "FIRST_PAUSE", 0.0001)
-
-
-@pytest.fixture
-def server() -> Iterator[Peer]:
-    with peer() as running:
-        yield running
-
-
 @pytest.fixture
 def client(server: Peer) -> Iterator[Client]:
     made = Client(server.url)
     yield made
     made.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "my-training"
-    made.mkdir()
-    (made / "main.py").write_text("print('hello')\n")
-    return made
 
 
 def created(exchange: Exchange) -> None:

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.http_peer import Answer, Exchange, Peer, peer
+from support.http_peer import Answer, Exchange, Peer
 from support.messages import job_json
 
 from dtrain.client import stream
@@ -18,24 +17,6 @@ from dtrain.protocol.errors import DTrainError, NotFound, Unavailable, Unreachab
 from dtrain.protocol.messages import Job, LogPiece, encode
 
 STREAM = "/api/jobs/7/stream"
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "FIRST_PAUSE", 0.0001)
-
-
-@pytest.fixture
-def server() -> Iterator[Peer]:
-    with peer() as running:
-        yield running
-
-
-@pytest.fixture
-def transport(server: Peer) -> Iterator[Transport]:
-    made = Transport(server.url, read_timeout=2)
-    yield made
-    made.close()
 
 
 # The form of the messages.

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,28 +17,6 @@ from dtrain.protocol.errors import (
 
 class Word(msgspec.Struct):
     word: str
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[Peer]:
-    with peer() as running:
-        yield running
-
-
-@pytest.fixture
-def transport(server: Peer) -> Iterator[Transport]:
-    made = Transport(server.url, "secret-token", connect_timeout=2, read_timeout=2)
-    yield made
-    made.close()
 
 
 # Addresses, tokens, proxies, certificates.

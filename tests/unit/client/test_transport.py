@@ -3,12 +3,11 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from support.http_peer import Exchange, Peer, early, peer
+from support.http_peer import Exchange, Peer, early
 
 from dtrain.client.multipart import Multipart
 from dtrain.client.transport import Transport
@@ -16,28 +15,6 @@ from dtrain.client.transport import Transport
 
 class Word(msgspec.Struct):
     word: str
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[Peer]:
-    with peer() as running:
-        yield running
-
-
-@pytest.fixture
-def transport(server: Peer) -> Iterator[Transport]:
-    made = Transport(server.url, "secret-token", connect_timeout=2, read_timeout=2)
-    yield made
-    made.close()
 
 
 # What is sent and what comes back.

@@ -19,37 +19,6 @@ from dtrain.protocol.states import Cause, Status
 BINARY = b"text\r\nGr\xc3\xbc\xc3\x9fe \xff\x00\x1b[31m\xc3\nno end"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    running = start_server(tmp_path_factory.mktemp("cli") / "server")
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def client(server: RunningServer) -> Iterator[Client]:
-    made = Client(server.url)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def worker(server: RunningServer, client: Client) -> Iterator[ScriptedWorker]:
-    for job in client.jobs.list(status="pending").jobs:
-        client.jobs.cancel(job.id)
-    made = ScriptedWorker(server)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "my-training"
-    made.mkdir()
-    (made / "main.py").write_text("print('hello')\n")
-    return made
-
-
 @pytest.fixture
 def start(server: RunningServer) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts a command that goes on while the test does."""
