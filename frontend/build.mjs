@@ -10,7 +10,7 @@ const { dependencies } = JSON.parse(await readFile("package.json", "utf8"));
 const buildTools = new Set(["esbuild"]);
 
 await build({
-  entryPoints: ["web/main.ts", "web/main.css", "web/favicon.svg"],
+  entryPoints: ["web/main.ts", "web/main.css", "web/favicon.svg", "web/icons/*.svg"],
   outdir: folder,
   bundle: true,
   minify: true,

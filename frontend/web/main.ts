@@ -9,4 +9,6 @@ import "./elements/live-time";
 import "./elements/log-view";
 import "./elements/metric-chart";
 import "./elements/overview-stream";
+import "./elements/tab-state";
+import "./elements/upload-progress";
 import "./requests";

@@ -34,6 +34,7 @@ export function showProgress(
   if (bar && fraction !== null) {
     bar.value = fraction;
     place.querySelector("[data-percent]")?.replaceChildren(percent(fraction));
+    place.querySelector("tab-state")?.setAttribute("word", percent(fraction));
   }
   for (const metric of metrics) {
     const value = values?.[metric.dataset["value"] ?? ""];

@@ -1,14 +1,28 @@
-"""What the acceptance tests share: one fresh clone, set up by the commands for it."""
+"""What the acceptance tests share: a browser, and one fresh clone set up by the commands for it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page
+from support.browser import chromium, visit
 from support.checkout import Checkout
 from support.requirements import require
+
+
+@pytest.fixture(scope="module")
+def browser(_no_process_outlives_the_run: str) -> Iterator[Browser]:
+    with chromium(require("chromium")) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with visit(browser) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

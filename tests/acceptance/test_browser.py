@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import secrets
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.api import wait_for_status
-from support.browser import chromium, has_stayed, stay, visit
+from support.browser import has_stayed, stay, visit
 from support.example_job import MAIN, expected_log, zip_of
 from support.processes import RunningServer, RunningWorker, start_server
-from support.requirements import require
 
 SLEEPER = "import time\nprint('asleep', flush=True)\ntime.sleep(600)\n"
 COLLECT = """
@@ -27,18 +25,6 @@ COLLECT = """
   });
 }
 """
-
-
-@pytest.fixture(scope="module")
-def browser(_no_process_outlives_the_run: str) -> Iterator[Browser]:
-    with chromium(require("chromium")) as found:
-        yield found
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with visit(browser) as found:
-        yield found
 
 
 def log_lines(page: Page) -> list[str]:
@@ -188,7 +174,37 @@ def test_form_that_cannot_be_sent_says_so(
     page.set_input_files("#file", zip_of(tmp_path / "x.zip", {"main.py": SLEEPER}))
     server.stop()
     page.click("text=Submit job")
-    expect(page.locator("#notice")).to_contain_text("Nothing was submitted")
+    expect(page.locator("[data-notice]")).to_contain_text("Nothing was submitted")
+    expect(page.locator("upload-progress")).to_be_hidden()
+
+
+def test_upload_shows_how_far_it_is(page: Page, server: RunningServer, tmp_path: Path) -> None:
+    files = {"main.py": SLEEPER, "noise": secrets.token_hex(1_000_000)}
+    page.goto(server.url)
+    page.set_input_files("#file", zip_of(tmp_path / "x.zip", files))
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 1e6}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    with page.expect_request(f"{server.url}/jobs"):
+        page.click("text=Submit job")
+    expect(page.locator("upload-progress")).to_contain_text("Uploading")
+    expect(page.locator("upload-progress [data-percent]")).to_have_text(re.compile(r"[1-9]"))
+    page.wait_for_url(f"{server.url}/jobs/1")
+    expect(page).to_have_title("Pending · x · DTrain")
+
+
+def test_upload_that_is_too_large_is_refused_where_it_was_entered(
+    browser: Browser, tmp_path: Path
+) -> None:
+    server = start_server(tmp_path / "server", DTRAIN_MAX_UPLOAD_MB="1")
+    large = zip_of(
+        tmp_path / "large.zip", {"main.py": SLEEPER, "noise": secrets.token_hex(4_000_000)}
+    )
+    with visit(browser) as page:
+        page.goto(server.url)
+        page.set_input_files("#file", large)
+        page.click("text=Submit job")
+        expect(page.locator("#new-job [role=alert]").last).to_contain_text("larger than")
+        expect(page.locator("bundle-picker output")).to_contain_text("large.zip")
 
 
 def test_pages_work_without_javascript(

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from support.browser import SCREENSHOTS, chromium, has_stayed, stay, visit
+from support.browser import SCREENSHOTS, has_stayed, stay, visit
 from support.example_job import zip_of
 from support.processes import RunningServer
-from support.requirements import require
 from support.scripted_worker import Attempt, ScriptedWorker
 
 from dtrain.client.client import Client
@@ -23,18 +22,6 @@ from dtrain.protocol.states import Cause
 HOSTILE = (
     "<script>window.pwned=1</script>\"'<img src=x onerror=window.pwned=1> \u202egpj.exe {{7*7}}"
 )
-
-
-@pytest.fixture(scope="module")
-def browser(_no_process_outlives_the_run: str) -> Iterator[Browser]:
-    with chromium(require("chromium")) as found:
-        yield found
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with visit(browser) as found:
-        yield found
 
 
 @pytest.fixture
@@ -105,7 +92,8 @@ def test_list_follows_what_happens(
     expect(row.locator(".pill")).to_have_text("pending")
 
     attempt = take(scripted)
-    expect(row.locator(".state")).to_contain_text("executing")
+    expect(row.locator(".state")).to_have_text("running")
+    expect(page).to_have_title("1 running · Jobs · DTrain")
     attempt.log(record(epoch=1, epochs=4, loss=0.5))
     expect(row.locator("progress")).to_have_js_property("value", 0.25)
     row.locator("progress").evaluate("(bar) => { bar.kept = true; }")

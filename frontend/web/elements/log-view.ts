@@ -49,6 +49,7 @@ export class LogView extends HTMLElement {
   /** Nothing follows: an unfinished line is as long as it will be. */
   end(): void {
     this.#take(this.#decoder.decode());
+    this.toggleAttribute("ended", true);
   }
 
   get #list(): HTMLElement {

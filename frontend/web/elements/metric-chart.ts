@@ -8,6 +8,8 @@ import { number } from "../numbers";
 import type { JobStream } from "./job-stream";
 
 const HEIGHT = 168;
+/** Distances between the labels of the steps: there is none between two steps. */
+const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 
 export class MetricChart extends HTMLElement {
   #plot: uPlot | undefined;
@@ -95,9 +97,9 @@ export class MetricChart extends HTMLElement {
       padding: [8, 10, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "metrics" }, y: false, points: { size: 6 } },
-      scales: { x: { time: false, range: (_, least, most) => spread(least, most) } },
+      scales: { x: { time: false } },
       axes: [
-        { ...axis, grid: { show: false }, size: 26, gap: 4 },
+        { ...axis, grid: { show: false }, size: 26, gap: 4, incrs: WHOLE, values: (_, at) => at.map(number) },
         { ...axis, size: (_, labels) => room(labels), gap: 6, values: (_, at) => at.map(number) },
       ],
       series: [
@@ -118,11 +120,6 @@ export class MetricChart extends HTMLElement {
 /** Pixels for the labels of the upright axis. */
 function room(labels: string[] | null): number {
   return 16 + 6.5 * Math.max(3, ...(labels ?? []).map((label) => label.length));
-}
-
-/** A single step stands in the middle. */
-function spread(least: number, most: number): [number, number] {
-  return least === most ? [least - 1, most + 1] : [least, most];
 }
 
 customElements.define("metric-chart", MetricChart);

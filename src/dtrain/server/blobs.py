@@ -143,18 +143,23 @@ class BlobStore:
         return place
 
 
+def too_large(limit: int) -> Invalid:
+    """The refusal of what has more bytes than the limit."""
+    return Invalid(
+        f"What was sent is larger than the {limit / 1024**2:,.9g} MB that are accepted;"
+        " send less, or raise the limit of the server.",
+        code="too_large",
+        status=413,
+    )
+
+
 def _copy(stream: BinaryIO, file: BinaryIO, limit: int | None) -> tuple[str, int]:
     digest = hashlib.sha256()
     size = 0
     while piece := stream.read(_PIECE):
         size += len(piece)
         if limit is not None and size > limit:
-            raise Invalid(
-                f"What was sent has more than the {limit:,} bytes that are accepted; send less, or"
-                " raise the server's limit.",
-                code="too_large",
-                status=413,
-            )
+            raise too_large(limit)
         digest.update(piece)
         file.write(piece)
     return digest.hexdigest(), size

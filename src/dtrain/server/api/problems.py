@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from http import HTTPStatus
 
-from flask import Response
+from flask import Response, request
 from werkzeug.exceptions import (
     ClientDisconnected,
     HTTPException,
@@ -17,6 +17,7 @@ from werkzeug.exceptions import (
 from dtrain.protocol import errors
 from dtrain.protocol.errors import DTrainError, Problem
 from dtrain.protocol.messages import encode
+from dtrain.server.blobs import too_large
 
 
 def problem(error: DTrainError) -> Response:
@@ -66,9 +67,7 @@ def from_http(error: HTTPException) -> DTrainError:
             status=405,
         )
     if isinstance(error, RequestEntityTooLarge):
-        return errors.Invalid(
-            "The request is larger than the server takes.", code="too_large", status=413
-        )
+        return too_large(request.max_content_length or 0)
     if isinstance(error, ClientDisconnected):
         return errors.Invalid(
             "The request ended before its body was complete; send it again.",

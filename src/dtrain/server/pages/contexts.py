@@ -16,6 +16,8 @@ from dtrain.protocol.messages import (
 )
 from dtrain.protocol.states import Status
 
+from .formats import percent
+
 
 @dataclass(frozen=True)
 class JobFilter:
@@ -38,6 +40,16 @@ class JobFilter:
     def narrows(self) -> bool:
         """Whether any job may be hidden."""
         return bool(self.status or self.tag or self.worker or self.q)
+
+
+@dataclass(frozen=True)
+class TabState:
+    """What the browser's tab says of a page."""
+
+    word: str
+    """How things stand."""
+    name: str
+    """Of the page."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,11 @@ class JobListContext:
             Tab(status, status.capitalize(), counts.get(status, 0), self.filter.status == status)
             for status in Status
         ]
+
+    @property
+    def tab(self) -> TabState:
+        """What the browser's tab says."""
+        return TabState(f"{self.listed.counts.get(Status.RUNNING, 0)} running", "Jobs")
 
     @property
     def nothing_yet(self) -> bool:
@@ -174,6 +191,14 @@ class JobContext:
     history: list[HistoryEntry]
 
     @property
+    def tab(self) -> TabState:
+        """What the browser's tab says: how far the job is while it runs, else its status."""
+        job = self.job
+        runs = job.status is Status.RUNNING and job.fraction is not None
+        word = percent(job.fraction or 0) if runs else job.status.capitalize()
+        return TabState(word, job.name)
+
+    @property
     def state(self) -> str:
         """What the page's script compares to know whether this is still current."""
         job = self.job
@@ -199,3 +224,18 @@ class WorkersContext:
     """What the running jobs are called."""
     address: str
     """Of this server, as the browser knows it."""
+
+    @property
+    def online(self) -> int:
+        """How many workers are there, also those that take nothing new."""
+        return sum(worker.state != "offline" for worker in self.workers)
+
+    @property
+    def running(self) -> int:
+        """How many jobs they run."""
+        return sum(len(worker.jobs) for worker in self.workers)
+
+    @property
+    def tab(self) -> TabState:
+        """What the browser's tab says."""
+        return TabState(f"{self.online} of {len(self.workers)} online", "Workers")

@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from dtrain.protocol.progress import AXES, COUNTERS
 from dtrain.protocol.progress import number as as_number
 
 _LONGEST = 10_000
+_CODE = re.compile("`([^`]+)`")
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
@@ -97,6 +100,12 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def prose(sentence: str) -> Markup:
+    """A sentence, with what stands in backticks as code."""
+    shown = _CODE.sub(r"<code>\1</code>", str(escape(sentence)))
+    return Markup(shown)  # noqa: S704 - escaped above
+
+
 def visible(line: str) -> str:
     """A line of a log as it can be shown.
 
@@ -152,6 +161,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "metrics": metrics,
     "number": number,
     "percent": percent,
+    "prose": prose,
     "size": size,
     "tiles": tiles,
     "visible": visible,
