@@ -1,8 +1,10 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check fuzz faults soak format clean
 
 python := .venv/bin/python
+# Most tests wait for processes that they started, so there may be more than there are cores.
+at_once := $(shell cores=$$(nproc); echo $$((cores < 8 ? cores + 1 : 8)))
 
 help: ## Say what there is
 	@echo 'make …'
@@ -16,11 +18,27 @@ demo: ## Start a server and a worker here, train on real data, show it live (DEM
 test: ## Run everything that the project checks (ARGS="-k name" for some of it)
 	@tools/setup test
 	@tools/parts
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest -n $(at_once) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: ## Lint, types and import rules alone
 	@tools/setup test
 	@$(python) -m pytest tests/checks $(ARGS)
+
+fuzz: ## Ask the API whatever it may be asked, each time something else (EXAMPLES=1000 SEED=7)
+	@tools/setup test
+	@tools/parts
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(SEED) $(python) -m pytest --timeout 0 tests/integration/test_api_fuzz.py $(ARGS)
+
+faults: ## Kill, stop, cut, fill and set clocks for an hour or so; ends with a table (EXAMPLES=1000)
+	@tools/setup test
+	@tools/parts
+	@QUEUE_EXAMPLES=$(or $(EXAMPLES),300) $(python) -m pytest --timeout 0 tests/faults \
+		tests/integration/test_faults.py tests/contract/test_queue_races.py \
+		tests/contract/test_queue_model.py $(ARGS)
+
+soak: ## Run 200 jobs while servers and agents are killed and connections cut (ARGS="--jobs 1000")
+	@tools/setup test
+	@cd tests && ../$(python) -m soak $(ARGS)
 
 format: ## Format the code and mend what the linter can
 	@tools/setup test

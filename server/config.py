@@ -32,8 +32,20 @@ DTRAIN_PORT = None
 # here, it is asked for on this machine as well.
 DTRAIN_ACCESS_TOKEN = None
 
+# The address by which others reach the server, where that is another than its own host and port:
+# "https://dtrain.example". Join lines say it; with https, cookies go by TLS alone.
+DTRAIN_PUBLIC_URL = None
+
 # Names by which the server is called beside its own, for example behind a proxy: ["dtrain.example"]
 DTRAIN_ALLOWED_HOSTS = None
+
+# Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Host are believed:
+# ["127.0.0.1", "10.0.0.0/24"]. Default: none
+DTRAIN_TRUSTED_PROXIES = None
+
+# The server's own TLS: the certificate with its chain, and its key, both as PEM files.
+DTRAIN_TLS_CERTIFICATE = None
+DTRAIN_TLS_KEY = None
 
 # The largest bundle as a ZIP and unpacked, the most files in it, the largest artifact; in units
 # of 1024² bytes. Defaults: 10240, 51200, 100000, 10240
@@ -41,6 +53,11 @@ DTRAIN_MAX_UPLOAD_MB = None
 DTRAIN_MAX_UNPACKED_MB = None
 DTRAIN_MAX_BUNDLE_FILES = None
 DTRAIN_MAX_ARTIFACT_MB = None
+
+# The largest checkpoint of a job, in the same units, and for how many days the checkpoints of jobs
+# are kept that have failed or were cancelled. Defaults: 10240, 14
+DTRAIN_MAX_CHECKPOINT_MB = None
+DTRAIN_KEEP_CHECKPOINTS_DAYS = None
 
 # Polls of workers and live streams that may be open at once; each keeps a thread. Defaults: 1000
 DTRAIN_MAX_HELD_POLLS = None

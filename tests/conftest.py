@@ -6,8 +6,11 @@ import os
 import secrets
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.containers import TestEngine, running_engine
+from support.disks import small_disk_at
 from support.postgres import Cluster, running_cluster
 from support.processes import (
     MARK,
@@ -68,13 +71,26 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that reports what was left out in this one, where tests have several."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = left_out
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """Count what one of several processes has left out."""
+    for key, count in getattr(node, "workeroutput", {}).get("left_out", {}).items():
+        left_out[key] = left_out.get(key, 0) + count
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was left out, and the one line that adds it."""
     if not left_out:
         return
     terminalreporter.section("left out")
     for key, count in left_out.items():
-        terminalreporter.write_line(f"{PARTS[key].title} is missing: {count} tests were not run")
+        tests = "1 test was" if count == 1 else f"{count} tests were"
+        terminalreporter.write_line(f"{PARTS[key].title} is missing: {tests} not run")
     terminalreporter.write_line(f"To run them too: {install_line(list(left_out))}")
 
 
@@ -92,6 +108,13 @@ def postgres_url(postgres_cluster: Cluster) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def container_engine(_no_process_outlives_the_run: str) -> Iterator[TestEngine]:
+    """A Docker engine of the run's own."""
+    with running_engine() as engine:
+        yield engine
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """A database file that does not exist yet."""
@@ -104,6 +127,14 @@ def database_url(request: pytest.FixtureRequest) -> str:
     fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
     url: str = request.getfixturevalue(fixture)
     return url
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MiB, which only root can have."""
+    require("root")
+    with small_disk_at(tmp_path / "disk") as place:
+        yield place
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def main() -> None:
     done = 0
     if checkpoint.exists():
         done = int(network.load(checkpoint)["epoch"])
-        print(f"Going on after epoch {done}, from {checkpoint}")
+        print(f"Resumed from epoch {done}")
 
     started = time.monotonic()
     for epoch in range(done + 1, options.epochs + 1):
@@ -63,6 +63,7 @@ def main() -> None:
         accuracy = float((guesses(network, digits) == digits.test_labels).mean())
         print(f"Epoch {epoch:2}/{options.epochs}: loss {loss:.4f}, accuracy {accuracy:.2%}")
         report(epoch=epoch, epochs=options.epochs, loss=round(loss, 5), accuracy=round(accuracy, 5))
+        # Weights, momenta and the epoch, of which the random numbers of the next one are made.
         network.save(checkpoint, epoch=epoch)
 
     leave_results(output, network, digits, time.monotonic() - started)

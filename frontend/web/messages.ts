@@ -29,5 +29,12 @@ export interface MetricRecord {
   attempt: number;
   seq: number;
   step: number;
+  at: string;
   values: Values;
+}
+
+export interface MetricPage {
+  attempt: number;
+  records: Omit<MetricRecord, "attempt">[];
+  next: number;
 }

@@ -16,6 +16,17 @@ const AXES = new Set([
   "progress",
 ]);
 
+/** How charts are drawn. */
+export interface ChartView {
+  axis: "step" | "time";
+  log: boolean;
+  /** From 0, not at all, to less than 1. */
+  smoothing: number;
+}
+
+type Row = (number | null | undefined)[];
+export type Table = [number[], ...Row[]];
+
 export class Series {
   #attempt = 0;
   #records: MetricRecord[] = [];
@@ -48,15 +59,35 @@ export class Series {
     }
   }
 
-  /** The axis, then a row for each name; where steps do not rise, records are counted instead. */
-  table(names: string[]): [number[], ...(number | null)[][]] {
-    const axis = this.#records.map((record) => (this.#rises ? record.step : record.seq));
-    const rows = names.map((name) =>
-      this.#records.map((record) => {
-        const value = numeric(record.values[name]);
-        return Number.isFinite(value) ? value : null;
-      }),
-    );
+  /** The axis, then a row for each name: no value where a record has none, null for no number. */
+  table(names: string[], view: ChartView): Table {
+    const began = Date.parse(this.#records[0]?.at ?? "");
+    const axis = this.#records.map((record) => {
+      if (view.axis === "time") return (Date.parse(record.at) - began) / 1000;
+      return this.#rises ? record.step : record.seq; // where steps do not rise, records are counted
+    });
+    const rows = names.map((name) => {
+      const values = this.#records.map((record) => drawn(record.values[name], view.log));
+      return view.smoothing ? smoothed(values, view.smoothing) : values;
+    });
     return [axis, ...rows];
   }
+}
+
+function drawn(value: unknown, log: boolean): number | null | undefined {
+  if (value === undefined) return undefined;
+  const found = numeric(value);
+  return Number.isFinite(found) && (!log || found > 0) ? found : null;
+}
+
+/** A running mean in which each value counts `weight` times as much as the one after it. */
+function smoothed(values: Row, weight: number): Row {
+  let sum = 0;
+  let share = 0;
+  return values.map((value) => {
+    if (value === null || value === undefined) return value;
+    sum = sum * weight + value * (1 - weight);
+    share = share * weight + 1 - weight;
+    return sum / share;
+  });
 }

@@ -2,8 +2,8 @@
 
 const ANSI = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])/g;
 /** Control characters, and those that turn the direction of what follows. */
-const UNSHOWN = /[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]/g;
-const LONGEST = 10_000;
+export const UNSHOWN = /[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]/g;
+export const LONGEST = 10_000;
 
 const COLOUR = /\x1b\[[0-9;]*m/g;
 const WORDS = "DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL";

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +26,14 @@ def browser(_no_process_outlives_the_run: str) -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     with visit(browser) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def usual_port() -> Iterator[None]:
+    """Port 5000 is for the servers of this file alone, whatever else the run does meanwhile."""
+    with Path(tempfile.gettempdir(), f"dtrain-tests-{os.getuid()}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.api import get
+from support.api import get, get_json
 from support.checkout import Checkout
 from support.processes import Running, clean_environment, wait_for
 from support.requirements import require
 from support.terminal import InTerminal
 
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("usual_port")]
 DEMO = [sys.executable, "-m", "dtrain", "demo", "--home"]
+DOWNLOAD = 400.0
+"""Seconds for the example's packages, some 65 MB, to arrive on a slow line and a busy machine."""
 
 
 @pytest.fixture
@@ -46,7 +49,6 @@ def assert_results(folder: Path) -> None:
     assert json.loads((results / "metrics.json").read_text())["accuracy"] > 0.95
 
 
-@pytest.mark.timeout(600)
 def test_make_demo_does_everything_in_a_fresh_clone(tmp_path: Path, taken_port: int) -> None:
     clone = Checkout(tmp_path / "clone", require("git"))
     require("make")
@@ -68,13 +70,13 @@ def test_demo_at_a_terminal_serves_until_ctrl_c(tmp_path: Path) -> None:
     home = tmp_path / "home"
     demo = InTerminal("dtrain demo", [*DEMO, str(home)], tmp_path, clean_environment())
 
-    shown = demo.wait_for_text("Ctrl-C ends the demo", timeout=100)
+    shown = demo.wait_for_text("Ctrl-C ends the demo", timeout=DOWNLOAD)
     assert re.search(r"\[#+-*\] +\d+%", shown), "there was no progress bar"
     assert b"Handwritten digits" in get(f"{address_in(shown)}/")
     assert_results(home / "results")
 
     demo.type("\x03")
-    assert demo.process.wait(30) == 0
+    assert demo.ended(30) == 0
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
@@ -83,7 +85,7 @@ def test_demo_that_is_ended_early_leaves_nothing_behind(
 ) -> None:
     home = tmp_path / "home"
     demo = Running("dtrain demo", [*DEMO, str(home)], tmp_path, clean_environment())
-    wait_for(lambda: "PROGRESS: " in demo.text(), 60, "the training to begin")
+    wait_for(lambda: "PROGRESS: " in demo.text(), DOWNLOAD, "the training to begin")
 
     demo.process.send_signal(ending)
 
@@ -91,6 +93,21 @@ def test_demo_that_is_ended_early_leaves_nothing_behind(
     assert status == 128 + ending
     wait_for(lambda: not _answers(address_in(demo.text())), 60, "the server to end")
     assert "Traceback" not in demo.text()
+
+
+def test_demo_does_not_wait_for_what_an_interrupted_one_has_left(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    first = Running("first demo", [*DEMO, str(home)], tmp_path, clean_environment())
+    wait_for(lambda: "PROGRESS: " in first.text(), DOWNLOAD, "the training to begin")
+    first.process.send_signal(signal.SIGINT)
+    first.process.wait(60)
+
+    second = Running(
+        "second demo", [*DEMO, str(home)], tmp_path, clean_environment(), tmp_path / "second.log"
+    )
+
+    wait_for(lambda: "Job 2: executing" in second.text(), 60, "the second training to begin")
+    assert get_json(f"{address_in(second.text())}/api/jobs/1")["status"] == "cancelled"
 
 
 def test_second_demo_in_the_same_folder_refuses(tmp_path: Path) -> None:
@@ -104,23 +121,6 @@ def test_second_demo_in_the_same_folder_refuses(tmp_path: Path) -> None:
 
     assert second.process.wait(30) == 2
     assert re.fullmatch(r"dtrain: Another demo runs in .*\n", second.text())
-
-
-def test_example_stands_alone_and_goes_on_from_its_checkpoint(
-    checkout: Checkout, tmp_path: Path
-) -> None:
-    example = checkout.root / "examples" / "digits"
-    installed = checkout.shell("pip install -r requirements.txt", example, limit=300)
-    assert installed.returncode == 0, installed.stdout + installed.stderr
-
-    first = checkout.shell(f"python {example}/main.py --epochs 2", tmp_path)
-    second = checkout.shell(f"python {example}/main.py --epochs 3", tmp_path)
-
-    assert first.stdout.count("PROGRESS: ") == 2, first.stderr
-    assert second.stdout.count("PROGRESS: ") == 1, second.stderr
-    assert "Going on after epoch 2" in second.stdout
-    names = {path.name for path in (tmp_path / "output").iterdir()}
-    assert names == {"confusion.png", "metrics.json", "model.npz"}
 
 
 def _answers(url: str) -> bool:

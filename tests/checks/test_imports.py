@@ -20,8 +20,13 @@ PLACES = {
     "psutil": ["worker/*"],
     "psycopg": ["server/store/*"],
     "rich": ["cli/*", "worker/card.py"],
-    "subprocess": ["worker/environment.py", "worker/inventory.py", "cli/demo.py"],
+    "subprocess": [
+        *("worker/cache.py", "worker/environment.py", "worker/images.py", "worker/pythons.py"),
+        *("worker/registries.py", "worker/uv_calls.py"),
+        "cli/demo.py",
+    ],
     "urllib3": ["client/transport.py"],
+    "yaml": ["protocol/jobfile.py"],
     "werkzeug": ["server/app.py", "server/api/*", "server/pages/*", "server/auth.py"],
 }
 """Where each library may be named; SQLAlchemy has a test of its own."""

@@ -81,6 +81,21 @@ def test_two_upgrades_at_once_make_one_schema(database_url: str) -> None:
             one.close()
 
 
+def test_new_file_is_opened_by_several_at_once(tmp_path: Path) -> None:
+    def open_it(url: str) -> None:
+        database = Database(url)
+        try:
+            tables = sa.text("SELECT count(*) FROM sqlite_master")
+            with database.read() as connection:
+                assert connection.execute(tables).scalar_one() == 0
+        finally:
+            database.close()
+
+    for index in range(40):
+        url = f"sqlite:///{tmp_path}/{index}.db"
+        assert at_once(*[lambda url=url: open_it(url)] * 4) == [None] * 4
+
+
 def test_database_of_a_newer_version_is_refused_and_left_alone(database: Database) -> None:
     database.write(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")))
     with pytest.raises(Refused, match="newer version"):

@@ -16,27 +16,20 @@ from support.attempts import (
     ended,
     is_running,
     new_attempt,
-    pids_in,
     wait_for_log,
 )
+from support.containers import PATIENCE, left_containers
 from support.processes import wait_for
 
 from dtrain.protocol.states import Cause
+from dtrain.worker.docker_settings import DockerSettings
 from dtrain.worker.executors import EXECUTORS, make_executor
 from dtrain.worker.executors.base import Executor, Host, PrepareFailed
+from dtrain.worker.executors.docker import DockerExecutor
 from dtrain.worker.launcher import Running, launch
-from dtrain.worker.removal import remove_tree
 from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
 
 SECRET = "the agent's own secret"
-
-
-@pytest.fixture(scope="session")
-def environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The shared environments, which take seconds to make."""
-    path = tmp_path_factory.mktemp("environments")
-    yield path
-    remove_tree(path)
 
 
 @pytest.fixture
@@ -65,6 +58,20 @@ class Bench:
         self.executor = executor
         self._worker = worker
 
+    def seen(self, folder: Path) -> str:
+        """The path by which a job knows a folder of its attempt."""
+        if self.executor.name != "docker":
+            return str(folder)
+        return "/tmp" if folder.name == "tmp" else f"/dtrain/{folder.name}"
+
+    def variables(self, folder: AttemptFolder) -> dict[str, str]:
+        """The variables that a job would get."""
+        main = self.executor.prepare(folder).steps[-1]
+        if self.executor.name != "docker":
+            return main.env
+        order = json.loads((folder.path / "container.json").read_bytes())
+        return dict(pair.split("=", 1) for pair in order["body"]["Env"])
+
     def start(self, code: str, **spec: object) -> Running:
         folder = new_attempt(self._worker, {"main.py": code}, **spec)
         return launch(folder, self.executor.prepare(folder))
@@ -74,11 +81,23 @@ class Bench:
         return running.folder, ended(running)
 
 
-@pytest.fixture(params=sorted(EXECUTORS))
-def bench(request: pytest.FixtureRequest, host: Host, worker: WorkerFolder) -> Bench:
-    executor = make_executor(request.param, host)
-    executor.start()
-    return Bench(executor, worker)
+@pytest.fixture(params=[*sorted(EXECUTORS), pytest.param("docker", marks=PATIENCE)])
+def bench(
+    request: pytest.FixtureRequest, host: Host, worker: WorkerFolder, tmp_path: Path
+) -> Iterator[Bench]:
+    if request.param != "docker":
+        executor = make_executor(request.param, host)
+        executor.start()
+        yield Bench(executor, worker)
+        return
+    engine = request.getfixturevalue("container_engine").engine
+    settings = DockerSettings(image="python:3.9-slim", processes=1000, user=1000)
+    contained = DockerExecutor(host, settings, worker.path, worker.path.parent.name, engine)
+    contained.start()
+    yield Bench(contained, worker)
+    for folder in worker.attempts():
+        contained.clean(folder)
+    assert left_containers(engine, worker.path.parent.name) == []
 
 
 def test_job_that_returns_is_completed_with_its_log(bench: Bench) -> None:
@@ -129,20 +148,20 @@ def test_job_finds_its_bundle_arguments_and_variables(bench: Bench) -> None:
     )
     folder, _ = bench.run(code, args=["--epochs", "3", "a b"], env={"LR": "0.1", "EMPTY": ""})
     cwd, argv, env, stdin = json.loads(folder.log.read_bytes())
-    assert cwd == str(folder.work)
+    assert cwd == bench.seen(folder.work)
     assert argv == ["main.py", "--epochs", "3", "a b"]
     assert stdin == ""
     expected = {
         "LR": "0.1",
         "EMPTY": "",
         "PYTHONUNBUFFERED": "1",
-        "HOME": str(folder.home),
-        "TMPDIR": str(folder.tmp),
+        "HOME": bench.seen(folder.home),
+        "TMPDIR": bench.seen(folder.tmp),
         "DTRAIN_JOB_ID": "1",
         "DTRAIN_ATTEMPT": "1",
         "DTRAIN_WORKER_NAME": "worker-1",
-        "DTRAIN_OUTPUT_DIR": str(folder.output),
-        "DTRAIN_CHECKPOINT_DIR": str(folder.checkpoints),
+        "DTRAIN_OUTPUT_DIR": bench.seen(folder.output),
+        "DTRAIN_CHECKPOINT_DIR": bench.seen(folder.checkpoints),
     }
     assert expected.items() <= env.items()
     assert env["USER"]
@@ -163,9 +182,8 @@ def test_job_sees_the_gpus_set_aside_for_it(bench: Bench, worker: WorkerFolder, 
         ["GPU-1", "GPU-2"],
     )
     (folder.work / "main.py").write_text("")
-    variables = bench.executor.prepare(folder).steps[-1].env
-    assert variables["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-2"
-    assert bench.executor.prepare(plain).steps[-1].env["CUDA_VISIBLE_DEVICES"] == "0"
+    assert bench.variables(folder)["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-2"
+    assert bench.variables(plain)["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 def test_stop_lets_the_job_end_in_its_own_way(bench: Bench) -> None:
@@ -235,7 +253,7 @@ DAEMON = (
     "    if os.fork(): return os.wait()\n"
     "    os.setsid()\n"
     "    if os.fork(): os._exit(0)\n"
-    "    os.write(1, b'daemon %d\\n' % os.getpid())\n"
+    "    print('daemon', file=open('daemons', 'a'))\n"
     "    if not keep: os.closerange(0, 3)\n"
     "    os.execve(sys.executable, [sys.executable, '-c', 'import time; time.sleep(60)'], {})\n"
 )
@@ -245,29 +263,21 @@ def test_daemons_are_gone_after_the_job_has_ended(bench: Bench) -> None:
     code = (
         "daemon()\ndaemon(pipe=True)\n"
         "while True:\n"
-        "    log = open('../log').read()\n"
-        "    if log.count('daemon') == 2: break\n"
+        "    if open('daemons').read().count('daemon') == 2: break\n"
         "    time.sleep(0.01)"
     )
     folder, record = bench.run(DAEMON + code)
-    daemons = pids_in(folder.log.read_bytes(), "daemon")
-    assert len(daemons) == 2
     assert (record.cause, record.exit_code) == (Cause.EXITED, 0)
-    assert not any(is_running(pid) for pid in daemons)
+    assert _working_in(folder.work) == []
 
 
 def test_daemons_are_gone_after_a_stop(bench: Bench) -> None:
     running = bench.start(DAEMON + "daemon()\ndaemon(pipe=True)\ntime.sleep(60)")
-    log = wait_for(
-        lambda: (log := running.folder.log.read_bytes()).count(b"daemon") == 2 and log,
-        15,
-        "two daemons",
-    )
-    daemons = pids_in(log, "daemon")
-    assert all(is_running(pid) for pid in daemons)
+    work = running.folder.work
+    wait_for(lambda: len(_working_in(work)) > 2, 15, "the job and two daemons")
     running.stop(Cause.CANCELLED)
     assert ended(running).cause is Cause.CANCELLED
-    assert not any(is_running(pid) for pid in daemons)
+    assert _working_in(work) == []
 
 
 def test_processes_that_keep_replacing_themselves_are_gone(bench: Bench) -> None:
@@ -301,12 +311,13 @@ def test_crowd_of_processes_is_gone_after_a_stop(bench: Bench) -> None:
 
 def _working_in(folder: Path) -> list[int]:
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return [pid for pid in pids if is_running(pid) and _at(pid, str(folder))]
+    return [pid for pid in pids if is_running(pid) and _is_in(pid, folder)]
 
 
-def _at(pid: int, place: str) -> bool:
+def _is_in(pid: int, folder: Path) -> bool:
+    """Whether a process works in a folder, by whatever path it knows it."""
     try:
-        return str(Path(f"/proc/{pid}/cwd").readlink()) == place
+        return Path(f"/proc/{pid}/cwd").samefile(folder)
     except OSError:
         return False
 

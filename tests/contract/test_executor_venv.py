@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -10,63 +9,16 @@ from pathlib import Path
 
 import pytest
 from support.attempts import end_attempts, ended, new_attempt, wait_for_log
-from support.packages import make_sdist, make_wheel
+from support.bench import SHOW, Bench
+from support.http_peer import peer
+from support.packages import make_sdist, make_wheel, serve_index
 
 from dtrain.protocol.states import Cause
 from dtrain.worker.executors.base import Host, PrepareFailed
 from dtrain.worker.executors.venv import VenvExecutor
-from dtrain.worker.launcher import Running, launch
+from dtrain.worker.launcher import launch
 from dtrain.worker.removal import remove_tree
-from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
-
-SHOW = "import parrot; print(parrot.__version__, parrot.__file__)"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Environments of which the base is there: it takes seconds, and every test needs one."""
-    path = tmp_path_factory.mktemp("environments")
-    VenvExecutor(_host(path, path)).start()
-    yield path
-    remove_tree(path)
-
-
-def _host(environments: Path, home: Path, **variables: str) -> Host:
-    given = {"PATH": os.environ["PATH"], "HOME": str(home), "PIP_NO_INDEX": "1", **variables}
-    return Host(
-        worker_name="worker-1",
-        environments=environments,
-        variables=given,
-        python=Path(sys.executable),
-    )
-
-
-class Bench:
-    """Runs jobs on a machine that has packages in a folder of links alone."""
-
-    def __init__(self, worker: WorkerFolder, base: Path, home: Path) -> None:
-        self.worker = worker
-        self.links = home / "links"
-        self.environments = base
-        self.host = _host(base, home, PIP_FIND_LINKS=str(self.links))
-        self.executor = VenvExecutor(self.host)
-
-    def start(self, code: str, requirements: str | bytes | None, **spec: object) -> Running:
-        files: dict[str, str | bytes] = {"main.py": code}
-        if requirements is not None:
-            files["requirements.txt"] = requirements
-        folder = new_attempt(self.worker, files, **spec)
-        return launch(folder, self.executor.prepare(folder))
-
-    def run(
-        self, code: str, requirements: str | bytes | None, **spec: object
-    ) -> tuple[AttemptFolder, ExitRecord]:
-        running = self.start(code, requirements, **spec)
-        return running.folder, ended(running, timeout=60)
-
-    def shared(self) -> set[Path]:
-        """The environments that were built for requirements."""
-        return {path for path in self.environments.glob("packages-*") if path.is_dir()}
+from dtrain.worker.spool import WorkerFolder
 
 
 @pytest.fixture
@@ -177,28 +129,43 @@ def test_modules_of_the_bundle_do_not_disturb_the_preparation(bench: Bench) -> N
     assert record.exit_code == 0, folder.log.read_text()
 
 
-def test_package_from_another_place_is_another_package(bench: Bench) -> None:
-    elsewhere = bench.links.parent / "elsewhere"
-    make_wheel(elsewhere, "parrot", "2.0")
-    bench.run(SHOW, "parrot")
-    folder, _ = bench.run(SHOW, f"--find-links {elsewhere}\nparrot")
+def test_package_from_another_place_is_another_package(bench: Bench, tmp_path: Path) -> None:
+    with peer() as there:
+        index = serve_index(there, "/simple", make_wheel(tmp_path / "elsewhere", "parrot", "2.0"))
+        bench = Bench(bench.worker, bench.environments, tmp_path, PIP_NO_INDEX="")
+        bench.run(SHOW, f"--index-url {index}/\nparrot")
+        folder, record = bench.run(SHOW, f"--index-url {index}\nparrot")
+    assert record.exit_code == 0, folder.log.read_text()
     assert "here already" not in folder.log.read_text()
     assert len(bench.shared()) == 2
+
+
+def test_packages_of_a_folder_that_the_job_names_stay_with_the_attempt(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """What is in it may be another's tomorrow; only the machine's own folders are trusted."""
+    make_wheel(tmp_path / "elsewhere", "parrot", "2.0")
+    folder, record = bench.run(SHOW, f"--find-links {tmp_path}/elsewhere\nparrot")
+    assert record.exit_code == 0, folder.log.read_text()
+    assert folder.log.read_text().splitlines()[-1].startswith(f"2.0 {folder.venv}")
+    assert bench.shared() == set()
 
 
 def test_package_inside_the_bundle_stays_with_the_attempt(bench: Bench) -> None:
     wheel = make_wheel(bench.links.parent / "own", "kipper")
     files = {
-        "main.py": "import kipper; print(kipper.__file__)",
+        "main.py": f"import kipper; print(kipper.__file__); {SHOW}",
         "requirements.txt": f"parrot\n./wheels/{wheel.name}",
         f"wheels/{wheel.name}": wheel.read_bytes(),
     }
-    folder = new_attempt(bench.worker, files)
-    record = ended(launch(folder, bench.executor.prepare(folder)), timeout=60)
+    folder, record = bench.run_bundle(files)
     log = folder.log.read_text()
     assert record.exit_code == 0, log
-    assert log.splitlines()[-1].startswith(str(folder.venv))
-    assert bench.shared() == set()
+    own, others = log.splitlines()[-2:]
+    assert own.startswith(str(folder.venv))
+    (shared,) = bench.shared()
+    assert others.startswith(f"2.0 {shared}")
+    assert not list(shared.rglob("kipper*"))
 
 
 def test_what_a_job_installs_stays_its_own(bench: Bench) -> None:

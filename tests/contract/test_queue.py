@@ -131,6 +131,31 @@ def test_new_job_wakes_a_held_poll_of_one_fitting_worker(services: Services) -> 
     assert brought["fit"][1] < 2
 
 
+def test_new_job_passes_by_the_held_poll_of_a_drained_worker(services: Services) -> None:
+    drained, other = Hand(services, "drained"), Hand(services, "other")
+    workers.drain(services, drained.id)
+    brought: dict[str, object] = {}
+
+    def hold(hand: Hand, wait: float) -> None:
+        brought[hand.name] = hand.poll(wait=wait).assignment
+
+    threads = [
+        threading.Thread(target=hold, args=[drained, 3]),
+        threading.Thread(target=hold, args=[other, 10]),
+    ]
+    for number, thread in enumerate(threads, 1):
+        thread.start()
+        while len(services.polls) < number:
+            time.sleep(0.01)
+    time.sleep(0.3)  # until what is free is known of the one that waits longest
+    begun = time.monotonic()
+    submitted(services)
+    threads[1].join()
+    assert brought["other"] is not None
+    assert time.monotonic() - begun < 5
+    threads[0].join()
+
+
 def test_silent_worker_is_out_of_reach_then_given_up_then_taken_back(services: Services) -> None:
     job = submitted(services)
     hand = Hand(services)
@@ -298,6 +323,20 @@ def test_declined_job_is_not_offered_to_that_worker_again(services: Services) ->
     assert hand.poll().offers == []
     assert read.get(services, job.id).phase is Phase.QUEUED
     assert "declined" in explain.explain(services, job.id).summary
+
+
+def test_one_secret_brings_one_job(services: Services) -> None:
+    first, second = submitted(services), submitted(services)
+    hand = Hand(services, asks=True, slots=2)
+    hand.poll()
+    yes = OfferReply(session=hand.session, accept=True, secret=hand.secret)
+    accepted = workers.answer_offer(services, hand.id, first.id, yes)
+    assert workers.answer_offer(services, hand.id, first.id, yes) == accepted
+    with pytest.raises(Conflict) as refused:
+        workers.answer_offer(services, hand.id, second.id, yes)
+    assert "secret is spent" in refused.value.detail
+    assert status(services, second.id) is Status.PENDING
+    assert hand.poll().assignment == accepted.assignment
 
 
 def test_drained_worker_gets_nothing_new_until_resumed(services: Services) -> None:

@@ -23,14 +23,17 @@ from support.application import (
 from werkzeug.test import TestResponse
 
 from dtrain.protocol import routes
-from dtrain.server.auth import PUBLIC
+from dtrain.server.auth import HEADER_TRIES, PUBLIC
 
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 SAMPLES = {
     "job_id": "1",
     "attempt": "1",
+    "generation": "1",
+    "sha256": "a",
     "path": "a/b",
     "filename": "main.css",
+    "answer_id": "0",
     "worker_id": "00000000-0000-0000-0000-000000000000",
 }
 
@@ -157,6 +160,51 @@ def test_one_worker_cannot_speak_for_another(opened: Application) -> None:
     other.job_id, other.attempt, other.secret = one.job_id, one.attempt, one.secret
     answer = other.report("POST", routes.ATTEMPT_FINISH, json={"cause": "exited"})
     assert answer.status_code == 409
+
+
+CHECKPOINT_FILE = {"path": "a", "size": 1, "sha256": "0" * 64, "mode": 0}
+ATTEMPT_REPORTS = [
+    ("GET", routes.ATTEMPT_BUNDLE, {}),
+    ("POST", routes.ATTEMPT_PHASE, {"json": {"phase": "executing"}}),
+    ("POST", routes.ATTEMPT_LOG, {"query_string": {"offset": 0}, "data": b"x"}),
+    ("PUT", routes.ATTEMPT_ARTIFACT, {"query_string": {"sha256": "0" * 64}, "data": b"x"}),
+    ("GET", routes.ATTEMPT_CHECKPOINTS, {}),
+    ("POST", routes.ATTEMPT_CHECKPOINTS, {"json": {"number": 1, "files": [CHECKPOINT_FILE]}}),
+    ("GET", routes.ATTEMPT_CHECKPOINT_CONTENT, {}),
+    ("PUT", routes.ATTEMPT_CHECKPOINT_CONTENT, {"data": b"x"}),
+    ("POST", routes.ATTEMPT_FINISH, {"json": {"cause": "exited", "exit_code": 0}}),
+]
+
+
+def test_every_address_of_an_attempt_needs_its_worker_and_its_secret(opened: Application) -> None:
+    tested = {template for _, template, _ in ATTEMPT_REPORTS}
+    assert tested == {getattr(routes, n) for n in dir(routes) if n.startswith("ATTEMPT_")}
+    opened.submit()
+    owner, other = Agent(opened.client), Agent(opened.client, name="other")
+    owner.claim()
+    other.job_id, other.attempt = owner.job_id, owner.attempt
+    for method, template, options in ATTEMPT_REPORTS:
+        parts = {"parts": {"path": "a", "sha256": "0" * 64}}
+        stolen = {routes.SECRET_HEADER: owner.secret}
+        for agent, headers, status in [
+            (other, stolen, 409),
+            (other, {}, 409),
+            (owner, {routes.SECRET_HEADER: other.secret}, 409),
+            (owner, {routes.SECRET_HEADER: ""}, 403),
+        ]:
+            answer = agent.report(method, template, headers=headers, **parts, **options)
+            assert answer.status_code == status, f"{method} {template}: {answer.text}"
+    job = opened.client.get("/api/jobs/1").json or {}
+    assert (job["status"], job["phase"]) == ("running", "preparing")
+    assert opened.client.get("/api/jobs/1/logs", headers={"Accept": "text/plain"}).text == ""
+
+
+def test_session_of_a_browser_is_nothing_to_the_addresses_of_workers(wide: Application) -> None:
+    login(wide)
+    shown = {"X-CSRF-Token": csrf_of(wide)}
+    for _, method, path in addresses(wide):
+        if is_for_workers(path):
+            assert ask(wide.client, method, path, shown).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -335,6 +383,160 @@ def test_login_refuses_a_wrong_token_and_then_the_address(wide: Application) -> 
         "/login", data={"token": ACCESS_TOKEN}, environ_base={"REMOTE_ADDR": "192.0.2.9"}
     )
     assert elsewhere.status_code == 303
+
+
+def test_short_token_cannot_be_found_by_trying_it_in_headers(tmp_path: Path) -> None:
+    short = {**WIDE, "DTRAIN_ACCESS_TOKEN": "0123456789abcdef", "WORKER_SHARED_TOKEN": "secret"}
+    right = bearer("0123456789abcdef")
+    with application(tmp_path, short) as server:
+        agent = Agent(server.client, token="secret")
+        for number in range(HEADER_TRIES):
+            answer = server.client.get("/api/jobs", headers=bearer(f"guess {number}"))
+            assert answer.status_code == 401
+        for method, path, headers in [
+            ("GET", "/api/jobs", bearer("guess")),
+            ("GET", "/api/jobs", right),
+            ("POST", routes.REGISTER, bearer("secret")),
+        ]:
+            answer = ask(server.client, method, path, headers)
+            assert answer.status_code == 429, path
+            assert 0 < int(answer.headers["Retry-After"]) <= 60
+        # What nobody can guess is not held up: workers go on.
+        polled = agent.call("POST", routes.POLL, json=agent.poll_message())
+        assert polled.status_code == 200
+        elsewhere = {"environ_base": {"REMOTE_ADDR": "192.0.2.9"}}
+        assert server.client.get("/api/jobs", headers=right, **elsewhere).status_code == 200
+
+
+def test_long_token_keeps_nobody_waiting(wide: Application) -> None:
+    for number in range(HEADER_TRIES + 1):
+        wide.client.get("/api/jobs", headers=bearer(f"guess {number}"))
+    assert wide.client.get("/api/jobs", headers=bearer(ACCESS_TOKEN)).status_code == 200
+
+
+def test_login_page_works_without_a_script_and_says_what_is_wrong(wide: Application) -> None:
+    page = wide.client.get("/login?next=/workers")
+    assert '<label for="token">' in page.text
+    assert re.search(r'<input id="token"[^>]* autofocus>', page.text)
+    refused = login(wide, "wrong", name="Ada <script>", next="/workers")
+    assert 'aria-describedby="token-error"' in refused.text
+    assert 'id="token-error" role="alert"' in refused.text
+    assert 'value="Ada &lt;script&gt;"' in refused.text
+    assert 'name="next" value="/workers"' in refused.text
+    assert "wrong" not in refused.text
+    long = login(wide, name="x" * 201)
+    assert long.status_code == 422
+    assert 'id="name-error" role="alert"' in long.text
+
+
+def test_name_of_the_login_is_the_submitter_unless_a_header_says_another(wide: Application) -> None:
+    login(wide, name=" Ada Lovelace ")
+    token = csrf_of(wide)
+
+    def submitter(**headers: str) -> object:
+        fields = {"name": "x", "file": upload(), "csrf_token": token}
+        answer = wide.client.post("/api/jobs", headers=headers, **form(fields))
+        return (answer.json or {})["submitter"]
+
+    assert submitter() == "Ada Lovelace"
+    assert submitter(**{routes.SUBMITTER_HEADER: "Grace"}) == "Grace"
+    wide.client.post("/logout", data={"csrf_token": token})
+    login(wide)
+    token = csrf_of(wide)
+    assert submitter() is None
+
+
+SECURE = {**WIDE, "DTRAIN_PUBLIC_URL": "https://dtrain.example"}
+
+
+def test_cookie_is_for_tls_and_this_host_alone_under_https(tmp_path: Path) -> None:
+    with application(tmp_path, SECURE) as server:
+        base = {"base_url": "https://dtrain.example"}
+        answer = server.client.post("/login", data={"token": ACCESS_TOKEN}, **base)
+        name, _, rest = answer.headers["Set-Cookie"].partition("=")
+        assert name == "__Host-dtrain_5000"
+        parts = set(rest.split("; ")[1:])
+        assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= parts
+        assert not any(part.startswith("Domain") for part in parts)
+        assert server.client.get("/api/jobs", **base).status_code == 200
+
+
+def test_server_with_a_public_address_is_not_open_and_takes_its_pages_requests(
+    tmp_path: Path,
+) -> None:
+    """As a proxy asks that passes nothing on but its own address."""
+    with application(tmp_path, {"DTRAIN_PUBLIC_URL": "https://dtrain.example"}) as server:
+        assert server.client.get("/api/jobs").status_code == 401
+        shown = bearer(server.services.settings.access_token)
+        job = server.client.post(
+            "/api/jobs", headers=shown, **form({"name": "x", "file": upload()})
+        )
+        assert job.status_code == 201
+        for origin, status in [
+            ("https://dtrain.example", 200),
+            ("http://dtrain.example", 403),
+            ("https://dtrain.example:8443", 403),
+            ("https://evil.test", 403),
+        ]:
+            headers = {**shown, "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+            assert server.client.post("/api/jobs/1/cancel", headers=headers).status_code == status
+        assert "https://dtrain.example" in server.client.get("/workers", headers=shown).text
+
+
+def test_only_trusted_proxies_tell_of_the_caller_before_them(tmp_path: Path) -> None:
+    trusting = {**WIDE, "DTRAIN_TRUSTED_PROXIES": "10.0.0.0/24"}
+    told = {
+        "X-Forwarded-For": "203.0.113.7, 10.0.0.9",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "10.0.0.1",
+    }
+    with application(tmp_path, trusting) as server:
+
+        def cookie(address: str) -> str:
+            base = {"environ_base": {"REMOTE_ADDR": address}}
+            answer = server.client.post(
+                "/login", data={"token": ACCESS_TOKEN}, headers=told, **base
+            )
+            assert answer.status_code == 303
+            return answer.headers["Set-Cookie"]
+
+        def try_wrong(times: int, **headers: str) -> int:
+            base = {"environ_base": {"REMOTE_ADDR": "10.0.0.2"}}
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            for _ in range(times):
+                answer = server.client.post("/login", data={"token": "x"}, headers=named, **base)
+            return answer.status_code
+
+        assert cookie("10.0.0.2").startswith("__Host-")
+        server.client = server.app.test_client()
+        assert cookie("10.0.1.2").startswith("dtrain_5000")
+        server.client = server.app.test_client()
+        assert try_wrong(6, X_Forwarded_For="203.0.113.7") == 429
+        assert try_wrong(1, X_Forwarded_For="198.51.100.1, 203.0.113.7") == 429
+        assert try_wrong(1, X_Forwarded_For="203.0.113.8") == 401
+        evil = {"X-Forwarded-Host": "evil.test", **bearer(ACCESS_TOKEN)}
+        base = {"environ_base": {"REMOTE_ADDR": "10.0.0.2"}}
+        assert server.client.get("/api/jobs", headers=evil, **base).status_code == 400
+
+
+def test_proxy_that_says_nothing_but_speaks_an_old_http_is_no_local_caller(
+    opened: Application,
+) -> None:
+    for protocol in ("HTTP/1.0", "HTTP/1"):
+        old = {"environ_overrides": {"SERVER_PROTOCOL": protocol}}
+        assert opened.client.get("/api/jobs", **old).status_code == 401
+    assert opened.client.get("/api/jobs").status_code == 200
+
+
+def test_login_through_a_proxy_to_an_open_server_asks_and_does_not_go_in_circles(
+    opened: Application,
+) -> None:
+    through = {"headers": {"X-Forwarded-For": "203.0.113.7", "Accept": "text/html"}}
+    assert opened.client.get("/", **through).headers["Location"].startswith("/login?")
+    assert opened.client.get("/login", **through).status_code == 200
+    token = opened.services.settings.access_token
+    assert opened.client.post("/login", data={"token": token}, **through).status_code == 303
+    assert opened.client.get("/", **through).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -7,28 +7,21 @@ from pathlib import Path
 import psutil
 import pytest
 from support.agents import (
+    COUNTS_UNTIL_LET_GO,
     SAYS_WHERE,
     RunningAgent,
     attempt_folders,
     has_ended,
     job_process,
     start_agent,
+    write_settings,
 )
 from support.fake_server import FakeServer, drops_answer, fails, fake_server
 from support.processes import wait_for
 
 from dtrain.protocol.states import Cause
 
-COUNTS = SAYS_WHERE + (
-    "number = 0\n"
-    "while not os.path.exists('go'):\n"
-    "    print('line', number, flush=True)\n"
-    "    number += 1\n"
-    "    time.sleep(0.01)\n"
-    "print('bye', number)\n"
-    "open(os.environ['DTRAIN_OUTPUT_DIR'] + '/left', 'w').write('x')\n"
-    "sys.exit(3)\n"
-)
+COUNTS = SAYS_WHERE + COUNTS_UNTIL_LET_GO
 
 
 @pytest.fixture
@@ -133,6 +126,21 @@ def test_claim_whose_answer_was_lost_is_taken_by_the_next_agent(
     assert server.polls[-1].next_secret == secret
 
 
+def test_enrolment_whose_answer_was_lost_is_the_same_when_it_is_repeated(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    """By the agent itself, and by the next one, which comes with what the first wrote down."""
+    server.on("/register", drops_answer, drops_answer, *[fails(503)] * 100)
+    agent = start_agent(tmp_path / "worker", server)
+    server.wait(lambda: len(server.registered) == 2, "the enrolment to be repeated")
+    agent.kill()
+    server.faults.clear()
+    agent.restart()
+    server.wait(lambda: server.polls, "a poll")
+    first, second, third = (one.credential for one in server.registered)
+    assert server.credentials == {first} == {second} == {third}
+
+
 def test_killed_shim_is_noticed_and_all_of_the_job_killed(
     server: FakeServer, agent: RunningAgent
 ) -> None:
@@ -157,6 +165,37 @@ def test_shim_killed_while_no_agent_is_there(server: FakeServer, agent: RunningA
     server.wait_until_ended(1)
     assert attempt.finishes[0].cause is Cause.SHIM_LOST
     assert has_ended(process)
+
+
+def test_job_goes_on_under_an_agent_that_has_not_its_executor(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    agent = start_agent(tmp_path / "worker", server, executor="venv")
+    job = server.submit({"main.py": COUNTS}, executor="venv")
+    process = job_process(server, server.wait_until_claimed(job))
+    agent.kill()
+    write_settings(tmp_path / "worker", server, executor="fake")
+    size = len(server.attempt(1).log)
+    agent.restart()
+    server.wait(lambda: len(server.attempt(1).log) > size + 100, "the log to grow")
+    server.wait(lambda: server.polls[-1].session == 2 and server.polls[-1].attempts, "the report")
+    let_go(process)
+    assert_nothing_lost(server, process)
+
+
+def test_job_that_has_not_begun_is_handed_back_by_an_agent_that_has_not_its_executor(
+    tmp_path: Path, server: FakeServer, agent: RunningAgent
+) -> None:
+    server.on("/bundle", *[fails(503)] * 1000)
+    attempt = server.wait_until_claimed(server.submit({"main.py": COUNTS}))
+    server.wait(lambda: any("bundle" in one for one in server.requests), "the fetching to begin")
+    agent.kill()
+    server.faults.clear()
+    write_settings(tmp_path / "worker", server, executor="venv")
+    agent.restart()
+    server.wait_until_ended(1)
+    assert attempt.finishes[0].cause is Cause.HANDED_BACK
+    assert attempt.log == b""
 
 
 def test_attempt_that_went_stale_meanwhile_is_killed_at_the_next_start(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.agents import CODE, start_agent, write_settings
+from support.agents import CODE, owner_code, start_agent, write_settings
 from support.fake_server import TOKEN, FakeServer, fake_server
 from support.processes import clean_environment, free_port
 
@@ -51,11 +51,42 @@ def test_worker_of_another_version_says_which_side_to_upgrade(tmp_path: Path) ->
 
 
 def test_nobody_to_ask_is_said_before_anything_else(tmp_path: Path, server: FakeServer) -> None:
-    write_settings(tmp_path / "worker", server, auto_accept_jobs=False)
+    write_settings(tmp_path / "worker", server, auto_accept_jobs=False, answer_on_page=False)
     said = refusal(tmp_path / "worker")
     assert "auto_accept_jobs" in said
+    assert "accept_when" in said
+    assert "answer_on_page" in said
     assert "DTRAIN_AUTO_ACCEPT_JOBS" in said
     assert server.requests == []
+
+
+def test_owner_without_a_terminal_answers_on_the_page(tmp_path: Path, server: FakeServer) -> None:
+    home = tmp_path / "worker"
+    agent = start_agent(home, server, auto_accept_jobs=False)
+    code = owner_code(home)
+    agent.wait_for_text(f"/workers/worker-1 with the owner's code {code[:4]}-{code[4:]}")
+    job = server.submit({"main.py": "print('hello')"})
+    server.offer(job)
+    server.wait(lambda: server.polls and server.polls[-1].offers == [job], "the offer to arrive")
+    server.answer_on_page(job, code)
+    server.wait_until_ended(job)
+    agent.stop()
+    agent.restart()
+    server.wait(lambda: len(server.registered) == 2, "the second session")
+    assert owner_code(home) == code
+
+
+def test_rules_decide_where_nobody_can_be_asked(tmp_path: Path, server: FakeServer) -> None:
+    start_agent(
+        tmp_path / "worker",
+        server,
+        {"DTRAIN_ACCEPT_WHEN": '[{"submitter": "al*"}]'},
+        auto_accept_jobs=False,
+        answer_on_page=False,
+    )
+    job = server.submit({"main.py": "print('hello')"})
+    server.offer(job)
+    server.wait_until_ended(job)
 
 
 def test_missing_settings_are_asked_for(tmp_path: Path) -> None:

@@ -123,10 +123,11 @@ def test_hand_back_while_the_server_is_down_is_reported_by_the_next_agent(tmp_pa
     with fake_server() as server:
         agent = start_agent(tmp_path / "worker", server)
         attempt = start_job(server, SAVES)
-        process = job_process(server, attempt)
+        shim = job_process(server, attempt).parent()
+        assert shim is not None
         port = server.server_port
     agent.process.send_signal(signal.SIGINT)
-    wait_for(lambda: has_ended(process), 10, "the job to end")
+    wait_for(lambda: has_ended(shim), 30, "the job and its shim to end")
     for times in (1, 2):
         agent.process.send_signal(signal.SIGINT)
         wait_for(

@@ -105,6 +105,15 @@ def described(path: str, content: bytes) -> dict[str, Any]:
     return {"path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def test_bundle_that_the_server_has_lost_is_said_to_be_lost(
+    server: Application, agent: Agent
+) -> None:
+    """As `stale` it would have the attempt killed and its worker taken for lost."""
+    for path in server.services.settings.job_bundles_folder.glob("??/*"):
+        path.unlink()
+    assert_problem(agent.report("GET", routes.ATTEMPT_BUNDLE), 422, "bundle_lost")
+
+
 def test_raw_log_comes_in_ranges(server: Application, agent: Agent) -> None:
     append(agent, 0, b"0123456789")
     append(agent, 10, b"abcdefghij")

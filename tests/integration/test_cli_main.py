@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from support.command import COMMAND, dtrain, environment
 from support.http_peer import Exchange, Peer, peer
@@ -14,6 +15,7 @@ from support.processes import start_server
 from support.terminal import InTerminal
 
 import dtrain as package
+from dtrain.cli.main import dtrain as group
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_version_is_the_packages() -> None:
 def test_help_lists_every_command_and_each_has_its_own() -> None:
     done = dtrain("--help")
     assert done.returncode == 0
-    for name in ("submit", "jobs", "show", "logs", "cancel", "workers", "server", "worker"):
+    for name in group.list_commands(click.Context(group)):
         assert f"\n  {name} " in done.stdout
         one = dtrain(name, "--help")
         assert one.returncode == 0, one.stderr
@@ -80,6 +82,13 @@ def test_commands_import_only_what_they_need(arguments: list[str], absent: set[s
         ["jobs", "--status", "done"],
         ["cancel"],
         ["submit", ".", "--follow", "--json"],
+        ["retry", "1", "--follow", "--json"],
+        ["clone", "1", "--follow", "--json"],
+        ["metrics", "1", "--csv", "--json"],
+        ["logs", "1", "--json", "--tail", "1"],
+        ["drain"],
+        ["completion", "tcsh"],
+        ["wait", "1", "--timeout", "-1"],
         ["worker", "/nowhere"],
     ],
 )
@@ -89,6 +98,25 @@ def test_wrong_usage_is_named_and_exits_2(arguments: list[str]) -> None:
     assert "Error: " in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["sbumit", "."], "There is no command 'sbumit'. Did you mean submit?"),
+        (["job"], "There is no command 'job'. Did you mean jobs?"),
+        (["jobs", "--statsu", "failed"], "'--status'"),
+        (["submit", ".", "--flow"], "'--follow'"),
+        (["\x1b[2J"], "There is no command '\\x1b[2J'.\n"),
+    ],
+)
+def test_misspelt_names_are_answered_with_what_may_be_meant(
+    arguments: list[str], meant: str
+) -> None:
+    done = dtrain(*arguments)
+    assert done.returncode == 2
+    assert meant in done.stderr
+    assert "\x1b" not in done.stderr
 
 
 def test_server_and_token_come_from_either_place_the_nearer_first(server: Peer) -> None:
@@ -141,7 +169,7 @@ def test_hostile_names_cannot_act_on_the_terminal(server: Peer, tmp_path: Path) 
         lambda exchange: exchange.reply(body=jobs(job(name=evil, worker=f"{evil}\n\r"))),
     )
     terminal = InTerminal("jobs", [*COMMAND, "jobs"], tmp_path, environment(server.url))
-    assert terminal.process.wait(20) == 0
+    assert terminal.ended(20) == 0
     terminal.wait_for_text("evil")
     shown = terminal.output.read_bytes()
     assert b"\x1b]0;" not in shown
@@ -163,6 +191,23 @@ def test_gateway_in_place_of_the_server_is_named(server: Peer) -> None:
     assert done.returncode == 2
     assert "502 Bad Gateway" in done.stderr
     assert "<html>" not in done.stderr
+
+
+def test_fault_of_our_own_is_one_sentence_unless_it_is_looked_for(
+    server: Peer, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "from dtrain.client.client import Client\n"
+        "Client.page = property(lambda self: 1 / 0)\n"  # breaks whatever shows an address
+    )
+    server.on("/api/jobs/1", lambda exchange: exchange.json(job()))
+    where = str(tmp_path)
+    done = dtrain("open", "1", url=server.url, PYTHONPATH=where)
+    assert done.returncode == 2
+    assert done.stderr.startswith("dtrain: A fault in DTrain itself (ZeroDivisionError: ")
+    assert done.stderr.count("\n") == 1
+    shown = dtrain("open", "1", url=server.url, PYTHONPATH=where, DTRAIN_DEBUG="true")
+    assert "Traceback" in shown.stderr
 
 
 def test_broken_off_log_is_no_success(server: Peer) -> None:

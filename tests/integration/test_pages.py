@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from werkzeug.test import TestResponse
 
 from dtrain.protocol import routes
 
-HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}"
+HOSTILE = "<script>alert(1)</script>\"'&{{9999*9999}}"
 TRACEBACK = "Traceback (most recent call last):\nValueError: <b>no</b>"
 
 
@@ -101,7 +102,17 @@ def hand_in(
 def test_dashboard_without_jobs_teaches_the_first_submit(site: Application) -> None:
     html = page(site, "/")
     assert "curl -X POST http://localhost/api/jobs" in html
-    assert "dtrain submit" in html
+    assert 'export DTRAIN_SERVER_URL="http://localhost"\ndtrain submit' in unescape(html)
+    assert "Bearer" not in html
+
+
+def test_dashboard_of_a_server_that_wants_a_token_says_where_it_goes(tmp_path: Path) -> None:
+    with application(tmp_path, WIDE) as site:
+        site.client.post("/login", data={"token": ACCESS_TOKEN})
+        html = unescape(page(site, "/"))
+    assert '-H "Authorization: Bearer …"' in html
+    assert 'export DTRAIN_TOKEN="…"\ndtrain submit' in html
+    assert ACCESS_TOKEN not in html
 
 
 def test_dashboard_lists_jobs_newest_first(site: Application) -> None:
@@ -335,7 +346,7 @@ def test_job_that_there_is_not_is_an_error_page(site: Application, path: str) ->
 
 def test_workers_without_any_says_how_to_join(site: Application) -> None:
     html = page(site, "/workers")
-    assert 'export DTRAIN_SERVER_URL="http://localhost"' in html
+    assert "DTRAIN_SERVER_URL=http://localhost DTRAIN_WORKER_TOKEN=… python agent.py" in html
     assert "python agent.py" in html
 
 
@@ -343,7 +354,16 @@ def test_workers_shows_what_they_have_and_do(site: Application) -> None:
     agent = Agent(site.client, name=HOSTILE[:90])
     job_id = run(site, agent, name="what runs")
     gpu = {"index": 0, "uuid": "GPU-0", "name": "RTX <b>", "memory": 24 * 1024**3}
-    capacity = {**CAPACITY, "gpus": [gpu], "labels": {"room": "lab"}, "isolation": "namespace"}
+    protection = {
+        "memory": "cgroup",
+        "cpu": "cgroup",
+        "pids": False,
+        "uid": True,
+        "pid_namespace": True,
+        "filesystem": True,
+    }
+    isolated = {"isolation": "namespace", "protection": protection}
+    capacity = {**CAPACITY, "gpus": [gpu], "labels": {"room": "lab"}, **isolated}
     metrics = {
         "cpu_percent": 42.0,
         "memory_used": 2 * 1024**3,
@@ -372,6 +392,7 @@ def test_workers_shows_what_they_have_and_do(site: Application) -> None:
         "RTX &lt;b&gt; 61 °C, 120 W",
         "87%",
         "namespace",
+        "a job has its own user, processes and files; cgroups hold limits of memory and CPUs",
         "room=lab",
         f"#{job_id} what runs",
     ):
@@ -411,7 +432,7 @@ def test_nothing_hostile_becomes_markup(site: Application) -> None:
         scripts = Markup(html).all("script")
         assert [list(one) for one in scripts] == [["type", "src"]], path
         assert "alert(1)</script>" not in html
-        assert "{{7*7}}" in html or "49" not in html
+        assert "{{9999*9999}}" in html or "99980001" not in html
 
 
 @pytest.mark.parametrize("path", ["/", "/jobs/1", "/workers", "/nowhere"])

@@ -36,7 +36,8 @@ def serving_process(server: RunningServer) -> psutil.Process:
 def start_in_vain(home: Path, **settings: object) -> subprocess.CompletedProcess[str]:
     """Start a server that must end by itself."""
     home.mkdir(exist_ok=True)
-    environment = clean_environment() | {name: str(value) for name, value in settings.items()}
+    given = {"DTRAIN_PORT": free_port(), **settings}
+    environment = clean_environment() | {name: str(value) for name, value in given.items()}
     return subprocess.run(
         [sys.executable, "-m", "dtrain", "server", home],
         env=environment,
@@ -121,10 +122,11 @@ def test_server_says_where_it_is_and_how_a_worker_comes(tmp_path: Path) -> None:
     server = start_server(tmp_path / "home", WORKER_SHARED_TOKEN="your-worker-token")
     wait_for(lambda: "reach it" in server.text(), 10, "the announcement")
     text = server.text()
+    url = f"http://localhost:{server.port}"
     assert f"http://localhost:{server.port} " in text
     assert str(tmp_path / "home" / "data") in text
-    assert f'export DTRAIN_SERVER_URL="http://localhost:{server.port}"\n' in text
-    assert 'export DTRAIN_WORKER_TOKEN="your-worker-token"\n' in text
+    variables = f"DTRAIN_SERVER_URL={url} DTRAIN_WORKER_TOKEN=your-worker-token"
+    assert f"\n    {variables} python agent.py\n" in text
     server.read("/")
     assert "GET /" not in server.text()
     assert "Traceback" not in server.text()

@@ -23,9 +23,11 @@ from support.attempts import (
 )
 from support.processes import wait_for
 
+from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause
 from dtrain.worker import layout
 from dtrain.worker.launcher import adopt, kill_rest, launch
+from dtrain.worker.processes import descendants
 from dtrain.worker.spool import AttemptFolder, WorkerFolder
 
 AGENT = """
@@ -171,3 +173,21 @@ def test_killing_the_rest_takes_a_live_shim_along(worker: WorkerFolder) -> None:
     assert kill_rest(folder)
     assert running.wait(0)
     assert folder.exit is None
+
+
+def test_agent_killed_while_it_launches_starts_the_job_once(worker: WorkerFolder) -> None:
+    """Once the shim is a process, the job is its own, whether or not it has said so yet."""
+    folder = new_attempt(worker)
+    code = "import time; print('started', flush=True); time.sleep(1)"
+    plan = script(folder, code)
+    command = [sys.executable, "-c", AGENT, str(worker.path), msgspec.json.encode(plan).decode()]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as agent:
+        wait_for(lambda: list(descendants(agent.pid)), 20, "the shim to be a process")
+        agent.kill()
+    running = adopt(folder)
+    assert running is not None
+    with pytest.raises(Conflict):
+        launch(folder, plan)
+    record = ended(running)
+    assert (record.cause, record.exit_code) == (Cause.EXITED, 0)
+    assert folder.log.read_bytes() == b"started\n"

@@ -23,10 +23,23 @@ sys.exit(main(Path(sys.argv[1])))
 
 SAYS_WHERE = "import os, sys, time\nprint(os.getpid(), flush=True)\n"
 """The beginning of a script that tells its process's number in the first line of its log."""
+COUNTS_UNTIL_LET_GO = (
+    "number = 0\n"
+    "while not os.path.exists('go'):\n"
+    "    print('line', number, flush=True)\n"
+    "    number += 1\n"
+    "    time.sleep(0.01)\n"
+    "print('bye', number)\n"
+    "open(os.environ['DTRAIN_OUTPUT_DIR'] + '/left', 'w').write('x')\n"
+    "sys.exit(3)\n"
+)
+"""The rest of a script that imports `os`, `sys` and `time`: it counts in its log until let go."""
 
 
 class RunningAgent(Running):
     """An agent without a terminal."""
+
+    kind = "an agent"
 
     def restart(self) -> None:
         """Start it once more; it must have ended."""
@@ -43,7 +56,11 @@ class RunningAgent(Running):
 
 
 def write_settings(home: Path, server: FakeServer | str, **settings: object) -> None:
-    """Write a `config.json` for a worker whose jobs need no environment."""
+    """Write a `config.json` for a worker whose jobs need no environment.
+
+    They are not isolated unless it is asked for: tests look at their processes from outside, and
+    leave files for them.
+    """
     home.mkdir(exist_ok=True)
     configuration = {
         "server_url": server if isinstance(server, str) else server.url,
@@ -51,6 +68,7 @@ def write_settings(home: Path, server: FakeServer | str, **settings: object) -> 
         "worker_name": "worker-1",
         "auto_accept_jobs": True,
         "executor": "fake",
+        "isolation": "off",
         **settings,
     }
     (home / "config.json").write_text(json.dumps(configuration))
@@ -70,11 +88,27 @@ def start_agent(
     return RunningAgent(name, command, home, environment, home / f"{name}.log")
 
 
-def start_in_terminal(home: Path, server: FakeServer, **settings: object) -> InTerminal:
-    """Start an agent that asks its owner at a terminal."""
-    write_settings(home, server, auto_accept_jobs=False, **settings)
+def start_in_terminal(
+    home: Path,
+    server: FakeServer | str,
+    *,
+    columns: int = 120,
+    kind: str = "xterm-256color",
+    **settings: object,
+) -> InTerminal:
+    """Start an agent that asks its owner at a terminal, of some width and kind."""
+    write_settings(home, server, **{"auto_accept_jobs": False, **settings})
     command = [sys.executable, "-c", CODE, str(home)]
-    return InTerminal("agent", command, home, clean_environment())
+    environment = clean_environment()
+    return InTerminal("agent", command, home, environment, columns=columns, kind=kind)
+
+
+def owner_code(home: Path, name: str = "worker-1") -> str:
+    """The owner's code of a worker that has started."""
+    file = home / "data" / name / "owner_code"
+    wait_for(file.exists, 20, "the owner's code")
+    assert file.stat().st_mode & 0o077 == 0
+    return file.read_text().strip()
 
 
 def job_process(server: FakeServer, attempt: Attempt) -> psutil.Process:

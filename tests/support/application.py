@@ -21,7 +21,7 @@ from dtrain.server.services import Services
 from dtrain.server.settings import load
 
 SHARED_TOKEN = "your-worker-token"
-ACCESS_TOKEN = "the-access-token-of-tests"
+ACCESS_TOKEN = "the-access-token-of-these-tests-and-of-none-else"
 WIDE = {"DTRAIN_HOST": "0.0.0.0", "DTRAIN_ACCESS_TOKEN": ACCESS_TOKEN}
 """Settings of a server that others can reach."""
 
@@ -52,15 +52,18 @@ def application(home: Path, settings: Mapping[str, str] | None = None) -> Iterat
     finally:
         services.stop.set()
         services.mailboxes.wake_all()
+        services.events.stop()
         services.database.close()
 
 
 def bundle(files: Mapping[str, str] | None = None) -> bytes:
-    """A ZIP; of `main.py` alone if nothing else is said."""
+    """A ZIP; of `main.py` alone if nothing else is said. The same files make the same one."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name, text in (files or {"main.py": "print('hello')\n"}).items():
-            archive.writestr(name, text)
+            member = zipfile.ZipInfo(name)
+            member.external_attr = 0o600 << 16
+            archive.writestr(member, text)
     return packed.getvalue()
 
 

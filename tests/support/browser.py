@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
 SCREENSHOTS = Path(__file__).parents[2] / "test-results"
+_PATIENCE_MS = 20_000
 _ARGUMENTS = [
     "--no-sandbox",  # Chromium does not run as root with it
     "--disable-gpu",
@@ -27,6 +28,7 @@ addEventListener("securitypolicyviolation", (event) =>
 @contextmanager
 def chromium(program: Path) -> Iterator[Browser]:
     """Chromium, as it comes with the distribution."""
+    expect.set_options(timeout=_PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(program), args=_ARGUMENTS)
         yield browser
@@ -48,7 +50,7 @@ def visit(browser: Browser, **options: Any) -> Iterator[Page]:
         dialog.dismiss()
 
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(_PATIENCE_MS)
     page.add_init_script(_WATCH_POLICY)
     page.on("console", on_console)
     page.on("pageerror", lambda error: complaints.append(str(error)))

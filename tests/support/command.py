@@ -12,10 +12,14 @@ COMMAND = [sys.executable, "-m", "dtrain"]
 
 
 def dtrain(
-    *arguments: object, url: str | None = None, folder: Path | None = None, **env: str
+    *arguments: object,
+    url: str | None = None,
+    folder: Path | None = None,
+    stdin: str = "",
+    **env: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its output as text."""
-    done = dtrain_bytes(*arguments, url=url, folder=folder, **env)
+    done = dtrain_bytes(*arguments, url=url, folder=folder, stdin=stdin, **env)
     return subprocess.CompletedProcess(
         done.args,
         done.returncode,
@@ -25,14 +29,18 @@ def dtrain(
 
 
 def dtrain_bytes(
-    *arguments: object, url: str | None = None, folder: Path | None = None, **env: str
+    *arguments: object,
+    url: str | None = None,
+    folder: Path | None = None,
+    stdin: str = "",
+    **env: str,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end; its output as it is."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         cwd=folder,
         env=environment(url, **env),
-        stdin=subprocess.DEVNULL,
+        input=stdin.encode(),
         capture_output=True,
         timeout=60,
         check=False,
@@ -40,6 +48,6 @@ def dtrain_bytes(
 
 
 def environment(url: str | None = None, **env: str) -> dict[str, str]:
-    """What the command finds in its environment."""
+    """What the command finds in its environment; it is logged in nowhere."""
     named = {} if url is None else {"DTRAIN_SERVER_URL": url}
-    return {**clean_environment(), **named, **env}
+    return {**clean_environment(), "XDG_CONFIG_HOME": "/nowhere", **named, **env}

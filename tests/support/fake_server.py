@@ -24,19 +24,24 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from dtrain.protocol.messages import BundleInfo, encode
+from dtrain.protocol.consent import key_of, prove
+from dtrain.protocol.messages import BundleContents, BundleEntry, BundleInfo, encode
 from dtrain.protocol.spec import parse_spec
 from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import (
+    AnswerOutcome,
     Assignment,
     Command,
     Finish,
     FinishAnswer,
+    KeptGeneration,
+    KeptGenerations,
     Leave,
     LogAnswer,
     Offer,
     OfferAnswer,
     OfferReply,
+    PageAnswer,
     PhaseReport,
     Poll,
     PollAnswer,
@@ -102,9 +107,16 @@ class FakeServer(ThreadingHTTPServer):
         self.waiting: list[Waiting] = []
         self.offered: list[Offer] = []
         self.replies: list[OfferReply] = []
+        self.answers: list[PageAnswer] = []
+        self.outcomes: list[AnswerOutcome] = []
         self.commands: list[Command] = []
         self.attempts: dict[tuple[int, int], Attempt] = {}
+        self.generations: list[KeptGeneration] = []
+        """What jobs can go on from; without any, the server knows nothing of checkpoints."""
         self.drain = False
+        self.spent: set[str] = set()
+        self.forces_assignments = False
+        """Whether jobs are assigned to workers that want to be asked."""
         self.faults: list[tuple[str, Fault]] = []
         self.over = False
         self.connections: set[socket.socket] = set()
@@ -129,7 +141,7 @@ class FakeServer(ThreadingHTTPServer):
             self.changed.notify_all()
             return self._jobs
 
-    def offer(self, job_id: int) -> None:
+    def offer(self, job_id: int, *, retry_of: int | None = None) -> None:
         """Put a waiting job before the owner instead of assigning it."""
         with self.changed:
             waiting = self._waiting(job_id)
@@ -142,14 +154,38 @@ class FakeServer(ThreadingHTTPServer):
                     bundle=told.bundle,
                     submitter=told.submitter,
                     age=75.0,
+                    retry_of=retry_of,
                 )
             )
             self.changed.notify_all()
+
+    def swap(self, job_id: int, files: Mapping[str, str | bytes]) -> None:
+        """Give, for a yes to a job that was offered, something else than was shown."""
+        content = zip_of(files)
+        digest = hashlib.sha256(content).hexdigest()
+        with self.changed:
+            waiting = self._waiting(job_id)
+            assert waiting is not None
+            bundle = BundleInfo(sha256=digest, size=len(content), files=len(files))
+            told = msgspec.structs.replace(waiting.assignment, bundle=bundle)
+            self.waiting[self.waiting.index(waiting)] = Waiting(told, content)
 
     def withdraw(self, job_id: int) -> None:
         """Take an offer back."""
         with self.changed:
             self.offered = [offer for offer in self.offered if offer.job_id != job_id]
+            self.changed.notify_all()
+
+    def answer_on_page(
+        self, job_id: int, code: str, *, accept: bool = True, reason: str | None = None
+    ) -> None:
+        """Answer an offer on the page of the only worker."""
+        with self.changed:
+            name = f"answer-{len(self.answers)}-{len(self.outcomes)}"
+            key = key_of(code, "worker-1")
+            proof = prove(key, name, job_id, accept=accept, reason=reason)
+            answer = PageAnswer(id=name, job_id=job_id, accept=accept, reason=reason, proof=proof)
+            self.answers.append(answer)
             self.changed.notify_all()
 
     def command(self, job_id: int, action: str, *, at_once: bool = False) -> None:
@@ -224,6 +260,13 @@ class FakeServer(ThreadingHTTPServer):
             case ["offers", job_id]:
                 reply = msgspec.json.decode(asked.body, type=OfferReply)
                 return 200, encode(self._decide(int(job_id), reply))
+            case ["offers", job_id, "files"]:
+                return 200, encode(self._files(int(job_id)))
+            case ["answers", name]:
+                self.answers = [answer for answer in self.answers if answer.id != name]
+                self.outcomes.append(msgspec.json.decode(asked.body, type=AnswerOutcome))
+                self.changed.notify_all()
+                return 204, b""
             case ["attempts", job_id, number, *what]:
                 attempt = self._attempt(asked, int(job_id), int(number))
                 return self._answer_attempt(asked, attempt, what)
@@ -246,6 +289,10 @@ class FakeServer(ThreadingHTTPServer):
                     raise Problem(422, "invalid")
                 attempt.artifacts["/".join(path)] = asked.body
                 return 204, b""
+            case ["checkpoints"] if self.generations:
+                return 200, encode(KeptGenerations(generations=self.generations, limit=0))
+            case ["checkpoints", content]:
+                return 200, content.encode()
             case ["finish"]:
                 answer = self._finish(attempt, msgspec.json.decode(asked.body, type=Finish))
                 return (200 if answer.applied else 202), encode(answer)
@@ -258,7 +305,8 @@ class FakeServer(ThreadingHTTPServer):
             raise Problem(401, "unauthorized")
         credential = None
         if token == TOKEN:
-            credential = f"credential-{len(self.registered)}"
+            credential = message.credential
+            assert credential is not None
             self.credentials.add(credential)
         self.registered.append(message)
         self.session += 1
@@ -285,17 +333,25 @@ class FakeServer(ThreadingHTTPServer):
     def _look(self, message: Poll) -> tuple[PollAnswer, bool]:
         listed = {(report.job_id, report.attempt): report for report in message.attempts}
         commands = [one for one in self.commands if (one.job_id, one.attempt) in listed]
-        news = self.drain
+        is_spent = message.next_secret in self.spent
+        news = self.drain or is_spent
         for command in commands:
             known = listed[command.job_id, command.attempt].phase is Phase.CANCELLING
             news = news or command.action == "stale" or command.at_once or not known
-        assignment = None if message.asks or message.draining else self._assign(message)
+        asks = message.asks and not self.forces_assignments
+        assignment = None if asks or message.draining else self._assign(message)
         news = news or assignment is not None
         if message.asks:
             news = news or {offer.job_id for offer in self.offered} != set(message.offers)
         offers = self.offered if message.asks else []
+        news = news or not {one.id for one in self.answers} <= set(message.answers)
         answer = PollAnswer(
-            assignment=assignment, offers=offers, commands=commands, drain=self.drain
+            assignment=assignment,
+            offers=offers,
+            commands=commands,
+            drain=self.drain,
+            secret_spent=is_spent,
+            answers=self.answers,
         )
         return answer, news
 
@@ -323,6 +379,17 @@ class FakeServer(ThreadingHTTPServer):
             raise Problem(409, "withdrawn")
         self.offered = [offer for offer in self.offered if offer.job_id != job_id]
         return OfferAnswer(assignment=self._claim(waiting, reply.secret) if reply.accept else None)
+
+    def _files(self, job_id: int) -> BundleContents:
+        waiting = self._waiting(job_id)
+        if waiting is None or job_id not in {offer.job_id for offer in self.offered}:
+            raise Problem(409, "withdrawn")
+        with zipfile.ZipFile(io.BytesIO(waiting.content)) as archive:
+            found = [(one.filename, one.file_size) for one in archive.infolist()]
+        return BundleContents(
+            files=[BundleEntry(path=path, size=size) for path, size in found],
+            expanded=sum(size for _, size in found),
+        )
 
     def _append(self, asked: Exchange, attempt: Attempt) -> LogAnswer:
         data = asked.body

@@ -43,3 +43,20 @@ def job(**changes: Any) -> dict[str, Any]:
 def job_json(**changes: Any) -> bytes:
     """A job as JSON."""
     return json.dumps(job(**changes)).encode()
+
+
+def worker(**changes: Any) -> dict[str, Any]:
+    """A worker that is idle, with these changes."""
+    return {
+        "id": "0" * 8,
+        "name": "worker-1",
+        "state": "online",
+        "hostname": "host.example",
+        "version": "0.1.0",
+        "capacity": {"slots": 1, "cpus": 4.0, "memory": 8 * 1024**3, "executors": ["venv"]},
+        "metrics": {},
+        "jobs": [],
+        "asks": False,
+        "last_seen": "2026-01-01T10:00:00Z",
+        **changes,
+    }

@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from .ledger import faults
 from .processes import MARK, clean_environment, free_port, tail, wait_for
 
 _OWNER = "postgres"
@@ -23,10 +25,14 @@ _OWNER = "postgres"
 class Cluster:
     """A running PostgreSQL on a free port of the loopback interface."""
 
-    def __init__(self, port: int, password: str) -> None:
-        self.port = port
+    def __init__(self, programs: Path, data: Path, output: Path, password: str) -> None:
+        self.port = free_port()
+        self._programs = programs
+        self._data = data
+        self._output = output
         self._password = password
         self._numbers = itertools.count(1)
+        self._process = self._start()
 
     def url(self, database: str) -> str:
         """The SQLAlchemy URL of a database."""
@@ -41,6 +47,54 @@ class Cluster:
             yield self.url(name.as_string().strip('"'))
         finally:
             self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+    def end_connections(self) -> None:
+        """End every connection that a client has, in the midst of whatever it does."""
+        self._execute(
+            sql.SQL(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+        )
+        faults["database connections ended"] += 1
+
+    def restart(self) -> None:
+        """End it at once, in the midst of everything, and start it again on the same data."""
+        self.stop(signal.SIGQUIT)
+        self._process = self._start()
+        faults["database killed and started again"] += 1
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it by a signal."""
+        self._process.send_signal(number)
+        self._process.wait(timeout=30)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "shared_buffers": "32MB",
+            "max_connections": 100,
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with self._output.open("ab") as log:
+            process = subprocess.Popen(
+                [*_as_owner(), self._programs / "postgres", "-D", self._data, *options],
+                cwd="/",
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        wait_for(
+            lambda: process.poll() is not None or self.answers(), 30, "PostgreSQL to take calls"
+        )
+        assert process.poll() is None, tail(self._output)
+        return process
 
     def answers(self) -> bool:
         """Whether it takes connections by now."""
@@ -73,9 +127,11 @@ def running_cluster(programs: Path) -> Iterator[Cluster]:
                 shutil.chown(path, _OWNER, _OWNER)
         data = folder / "data"
         _initialise(programs, data, secret)
-        cluster = Cluster(free_port(), password)
-        with _serving(programs, data, cluster, folder / "output.log"):
+        cluster = Cluster(programs, data, folder / "output.log", password)
+        try:
             yield cluster
+        finally:
+            cluster.stop()
     finally:
         shutil.rmtree(folder)
 
@@ -101,39 +157,6 @@ def _initialise(programs: Path, data: Path, secret: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout.decode(errors="replace")
-
-
-@contextmanager
-def _serving(programs: Path, data: Path, cluster: Cluster, output: Path) -> Iterator[None]:
-    settings = {
-        "listen_addresses": "127.0.0.1",
-        "port": cluster.port,
-        "unix_socket_directories": "",
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
-        "shared_buffers": "32MB",
-        "max_connections": 100,
-    }
-    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    with output.open("wb") as log:
-        process = subprocess.Popen(
-            [*_as_owner(), programs / "postgres", "-D", data, *options],
-            cwd="/",
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        wait_for(
-            lambda: process.poll() is not None or cluster.answers(), 30, "PostgreSQL to take calls"
-        )
-        assert process.poll() is None, tail(output)
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def _environment() -> dict[str, str]:

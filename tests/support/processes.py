@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,13 +18,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .first_environments import first_environments
+from .ledger import faults
+
 MARK = "PYTEST_DTRAIN_MARK"
 """The variable that carries the mark of the test."""
+
+_TERMINAL = {"COLUMNS", "LINES"}
+"""Where they are set, a program does not ask its terminal how large it is."""
 
 _OWN_SETTINGS = {
     "SECRET_KEY",
@@ -41,6 +48,8 @@ _started: list[Running] = []
 
 class Running:
     """A child process of ours, with its output in a file."""
+
+    kind = "a program"
 
     def __init__(
         self,
@@ -106,11 +115,14 @@ class Running:
         """End it with SIGKILL; its children are not touched."""
         if self.alive:
             self.process.kill()
+            faults[f"kill -9 of {self.kind}"] += 1
         self.process.wait(10)
 
 
 class RunningServer(Running):
     """A server on a free port of the loopback interface."""
+
+    kind = "a server"
 
     def __init__(self, home: Path, settings: Mapping[str, object]) -> None:
         home.mkdir(parents=True, exist_ok=True)
@@ -168,6 +180,8 @@ class RunningServer(Running):
 class RunningWorker(Running):
     """An agent with a home folder of its own."""
 
+    kind = "an agent"
+
     def __init__(
         self, home: Path, configuration: Mapping[str, object], env: Mapping[str, str] | None
     ) -> None:
@@ -200,7 +214,15 @@ def start_worker(
     env: Mapping[str, str] | None = None,
     **settings: object,
 ) -> RunningWorker:
-    """Start a worker of the server; further settings go into its `config.json`."""
+    """Start a worker of the server; further settings go into its `config.json`.
+
+    Its jobs are not isolated unless it is asked for: tests look at their processes from outside,
+    and have them write files for them. What a first start makes ready in seconds is there already.
+    """
+    environments = home / "data" / name / "environments"
+    if not environments.exists():
+        environments.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copytree(first_environments(), environments, symlinks=True)
     configuration = {
         "server_url": server.url,
         "token": server.token,
@@ -208,9 +230,21 @@ def start_worker(
         "poll_interval": 10,
         "max_concurrent_jobs": slots,
         "auto_accept_jobs": auto_accept,
+        "isolation": "off",
         **settings,
     }
     return RunningWorker(home, configuration, env)
+
+
+@contextmanager
+def stopped(program: Running) -> Iterator[None]:
+    """Have a program stand still meanwhile, as on a machine that sleeps."""
+    os.killpg(program.pid, signal.SIGSTOP)
+    faults[f"SIGSTOP of {program.kind}"] += 1
+    try:
+        yield
+    finally:
+        os.killpg(program.pid, signal.SIGCONT)
 
 
 def wait_for(condition: Callable[[], T | None], timeout: float, what: str) -> T:
@@ -233,12 +267,26 @@ def free_port() -> int:
         return port
 
 
+def peak_memory(command: list[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end, and tell how many bytes of memory it held at most.
+
+    A new process counts what its parent held at that moment, so a small one starts it for us.
+    """
+    script = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)"
+    )
+    told = subprocess.check_output([sys.executable, "-c", script, *command], env=environment)
+    return int(told)
+
+
 def clean_environment() -> dict[str, str]:
     """Our environment without the settings of a server or worker that a developer may have set."""
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in _OWN_SETTINGS and not name.startswith("DTRAIN_")
+        if name not in _OWN_SETTINGS | _TERMINAL and not name.startswith("DTRAIN_")
     }
 
 
@@ -285,7 +333,7 @@ def left_over(mark: str, folder: Path | None = None, *, within: float = 5) -> li
 def _alive(mark: str, folder: Path | None) -> dict[int, str]:
     """The command lines of the processes that carry a mark or are at work in a folder."""
     found = {}
-    for entry in os.scandir("/proc"):
+    for entry in list(os.scandir("/proc")):
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
         with suppress(OSError):

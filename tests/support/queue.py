@@ -62,6 +62,7 @@ def open_services(home: Path, database_url: str) -> Iterator[Services]:
     finally:
         made.stop.set()
         made.mailboxes.wake_all()
+        made.events.stop()
         made.database.close()
 
 
@@ -175,15 +176,19 @@ class Hand:
             self.attempts.pop((ref.job_id, ref.attempt), None)
         return answer
 
-    def _register(self, known: str | None) -> Any:
-        message = Register(
+    def registration(self, **changes: Any) -> Register:
+        """What the worker says when it comes."""
+        return Register(
             protocol=PROTOCOL,
             version="0",
             name=self.name,
             hostname="host",
-            worker_id=known,
+            worker_id=None,
             boot_id="boot",
             capacity=self.capacity,
             asks=self.asks,
+            **changes,
         )
-        return workers.register(self.services, message, credential_of=known)
+
+    def _register(self, known: str | None) -> Any:
+        return workers.register(self.services, self.registration(), credential_of=known)

@@ -1,4 +1,4 @@
-"""The parts beside Python that some tests need, and what happens where one is missing.
+"""What some tests need beside Python, and what happens where a part of it is missing.
 
 A test asks with `path = require("postgresql")`. Where the part is missing, the test is left out and
 the end of the run says so, with the line that installs it; with `CI=true` the test fails instead.
@@ -19,7 +19,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Part:
-    """A program from the distribution that tests run for real."""
+    """A program from the distribution that tests run for real, or a right that they need."""
 
     title: str
     packages: tuple[str, ...]
@@ -45,6 +45,17 @@ def _program(*names: str) -> Callable[[], Path | None]:
     return find
 
 
+def _libfaketime() -> Path | None:
+    return next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+
+
+def _docker() -> Path | None:
+    """The engine's program, if what makes an image for it is there as well."""
+    places = f"/usr/sbin:/sbin:{os.environ.get('PATH', '')}"
+    engine, maker = (shutil.which(name, path=places) for name in ("dockerd", "debootstrap"))
+    return Path(engine) if engine and maker else None
+
+
 def _is_ubuntu() -> bool:
     try:
         return platform.freedesktop_os_release()["ID"] == "ubuntu"
@@ -52,16 +63,27 @@ def _is_ubuntu() -> bool:
         return False
 
 
+def _root() -> Path | None:
+    return Path("/root") if os.geteuid() == 0 else None
+
+
 PARTS = {
+    "root": Part("The right to mount a disk and make a network", (), _root),
     "postgresql": Part("PostgreSQL", ("postgresql",), _postgresql),
     "chromium": Part(
         "Chromium",
         ("chromium-browser" if _is_ubuntu() else "chromium",),
         _program("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     ),
+    "caddy": Part("Caddy", ("caddy",), _program("caddy")),
+    "docker": Part("Docker", ("docker.io", "debootstrap"), _docker),
     "curl": Part("curl", ("curl",), _program("curl")),
+    "libfaketime": Part("libfaketime", ("faketime",), _libfaketime),
     "git": Part("git", ("git",), _program("git")),
+    "iproute2": Part("iproute2", ("iproute2",), _program("ip")),
+    "nginx": Part("nginx", ("nginx-light",), _program("nginx", "/usr/sbin/nginx")),
     "make": Part("make", ("make",), _program("make")),
+    "systemd": Part("systemd", ("systemd",), _program("systemd-analyze")),
 }
 
 left_out: dict[str, int] = {}
@@ -78,14 +100,16 @@ def require(key: str) -> Path:
     if found is not None:
         return found
     left_out[key] = left_out.get(key, 0) + 1
-    complaint = f"{part.title} is missing; install it with: {install_line([key])}"
+    complaint = f"{part.title} is missing; add it with: {install_line([key])}"
     if in_ci():
         pytest.fail(complaint, pytrace=False)
     pytest.skip(complaint)
 
 
 def install_line(keys: list[str]) -> str:
-    """The one line that brings the parts."""
+    """The one line that brings the parts. As root, the tests install what they need themselves."""
+    if "root" in keys:
+        return "sudo make test"
     sudo = "" if os.geteuid() == 0 else "sudo "
     return f"{sudo}apt-get install {' '.join(_packages(keys))}"
 

@@ -19,7 +19,7 @@ _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[
 
 
 class InTerminal(Running):
-    """A child process on a pseudo-terminal of 120 columns and 40 lines."""
+    """A child process on a pseudo-terminal of 40 lines."""
 
     def __init__(
         self,
@@ -28,14 +28,18 @@ class InTerminal(Running):
         folder: Path,
         environment: Mapping[str, str],
         output: Path | None = None,
+        *,
+        columns: int = 120,
+        kind: str = "xterm-256color",
     ) -> None:
         self._keyboard = -1
-        super().__init__(title, command, folder, {**environment, "TERM": "xterm-256color"}, output)
+        self._columns = columns
+        super().__init__(title, command, folder, {**environment, "TERM": kind}, output)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         self.output.touch()
         ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, self._columns, 0, 0))
         try:
             process = subprocess.Popen(
                 ["setsid", "--ctty", *self.command],
@@ -48,7 +52,8 @@ class InTerminal(Running):
         finally:
             os.close(theirs)
         self._keyboard = ours
-        threading.Thread(target=self._record, args=(ours,), daemon=True).start()
+        self._recorder = threading.Thread(target=self._record, args=(ours,), daemon=True)
+        self._recorder.start()
         return process
 
     def _record(self, terminal: int) -> None:
@@ -62,6 +67,12 @@ class InTerminal(Running):
                 output.write(piece)
                 output.flush()
 
+    def ended(self, timeout: float) -> int:
+        """Wait for its end, and until all that it printed is recorded; the exit status."""
+        status = self.process.wait(timeout)
+        self._recorder.join(5)
+        return status
+
     def screen(self) -> str:
         """All that was shown so far, without colours and cursor movements."""
         return _ESCAPES.sub("", self.text()).replace("\r\n", "\n")
@@ -70,6 +81,11 @@ class InTerminal(Running):
         """Wait until the text is shown; returns all that was."""
         wait_for(lambda: text in self.screen(), timeout, f"{text!r} at the terminal")
         return self.screen()
+
+    def takes_lines(self) -> bool:
+        """Whether the terminal is as a shell wants it: it takes lines, and shows what is typed."""
+        flags: int = termios.tcgetattr(self._keyboard)[3]
+        return bool(flags & termios.ICANON and flags & termios.ECHO)
 
     def type(self, keys: str) -> None:
         """Press keys; `\\n` is the return key."""

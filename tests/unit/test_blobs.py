@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from support.processes import wait_for
 
 from dtrain.protocol.errors import DTrainError, Invalid, NotFound
 from dtrain.server.blobs import BlobStore
@@ -84,10 +87,43 @@ def test_only_hashes_of_blobs_lead_to_a_path(store: BlobStore, name: str) -> Non
 
 def test_delete_is_harmless_when_repeated(store: BlobStore) -> None:
     store.receive(BytesIO(CONTENT), limit=None)
-    store.delete(SHA256)
-    store.delete(SHA256)
+    os.utime(store.path(SHA256), (0, 0))
+    store.delete(SHA256, 60)
+    store.delete(SHA256, 60)
     with pytest.raises(DTrainError):
         store.path(SHA256)
+
+
+def test_what_was_sent_again_is_not_deleted(store: BlobStore) -> None:
+    store.receive(BytesIO(CONTENT), limit=None)
+    os.utime(store.path(SHA256), (0, 0))
+    assert list(store.aged(60)) == [SHA256]
+    store.receive(BytesIO(CONTENT), limit=None)
+    store.delete(SHA256, 60)
+    assert store.path(SHA256).read_bytes() == CONTENT
+
+
+def test_sending_and_deleting_at_once_leaves_what_was_sent(store: BlobStore) -> None:
+    """A deleter that saw an old blob meets one that has just been sent."""
+    over = threading.Event()
+
+    def delete() -> None:
+        while not over.is_set():
+            store.delete(SHA256, 60)
+
+    deleter = threading.Thread(target=delete)
+    deleter.start()
+    try:
+        for _ in range(200):
+            path = store.receive(BytesIO(CONTENT), limit=None).path
+            os.utime(path, (0, 0))  # it may be gone right after
+            path = store.receive(BytesIO(CONTENT), limit=None).path
+            wait_for(path.exists, 5, "what was sent")
+            time.sleep(0.001)
+            assert path.exists()
+    finally:
+        over.set()
+        deleter.join()
 
 
 def test_old_is_told_from_new(store: BlobStore, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dtrain.protocol.bundle import PackSummary, Skipped, extract, inspect, pack
 from dtrain.protocol.errors import Invalid, Refused
-from dtrain.protocol.packing import IGNORE_FILES
+from dtrain.protocol.packing import IGNORE_FILES, NEVER_PACKED
 
 
 def written(folder: Path, files: dict[str, str | bytes]) -> Path:
@@ -291,8 +291,9 @@ def _not_root() -> Iterator[None]:
 def test_what_cannot_be_read_is_named(tmp_path: Path, what: str) -> None:
     job = written(tmp_path / "job", {"main.py": "", "data/x": "", "hidden/x": "", "other.py": ""})
     (job / "linked").symlink_to("hidden/x")
-    for folder in (job, *tmp_path.parents[:2], tmp_path):
-        folder.chmod(0o755)
+    for folder in (job, tmp_path, *tmp_path.parents):
+        if folder.owner() == tmp_path.owner():
+            folder.chmod(folder.stat().st_mode | 0o055)
     (job / ("hidden" if what == "linked" else what)).chmod(0)
     with _not_root(), pytest.raises(Refused) as caught:
         pack(job, io.BytesIO())
@@ -314,7 +315,7 @@ NAMES = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="/\\"),
     min_size=1,
     max_size=8,
-).filter(lambda name: name not in {".", "..", ".git", *IGNORE_FILES} and name[1:2] != ":")
+).filter(lambda name: name not in {".", "..", *NEVER_PACKED, *IGNORE_FILES} and name[1:2] != ":")
 
 
 @settings(

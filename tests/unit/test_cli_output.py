@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -10,6 +11,7 @@ from support.messages import job_json
 
 from dtrain.cli import describe, output
 from dtrain.cli.logs import beginning
+from dtrain.cli.metrics import line
 from dtrain.protocol.messages import Job
 
 
@@ -150,3 +152,28 @@ def test_beginning_finds_the_last_lines(texts: list[bytes], ends: bool, count: i
         assert data[place:] == b"".join(lines[-count:])
     else:
         assert place is None
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([], ""),
+        ([math.nan, math.inf], ""),
+        ([3.0], "▅"),
+        ([2.0, 2.0], "▅▅"),
+        ([0.0, 1.0], "▁█"),
+        ([7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0], "█▇▆▅▄▃▂▁"),
+        ([0.0, math.nan, 1.0], "▁ █"),
+        ([-1.7e308, 0.0, 1.7e308], "▁▅█"),
+        ([0.0] * 500 + [1.0] * 500, "▁" * 12 + "█" * 12),
+    ],
+)
+def test_course_of_numbers_is_a_line_of_blocks(values: list[float], shown: str) -> None:
+    assert line(values) == shown
+
+
+@given(st.lists(st.floats(), max_size=200))
+def test_course_of_any_numbers_is_no_wider_than_told(values: list[float]) -> None:
+    shown = line(values, 24)
+    assert len(shown) in {0, min(len(values), 24)}
+    assert set(shown) <= set(" ▁▂▃▄▅▆▇█")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from dtrain.protocol.errors import Invalid
-from dtrain.protocol.resources import Gpu
+from dtrain.protocol.resources import Gpu, Protection
 from dtrain.protocol.states import Executor
 from dtrain.worker.config import Config
 from dtrain.worker.inventory import (
@@ -22,13 +22,19 @@ from dtrain.worker.inventory import (
     cpus,
     is_listed,
     memory,
-    version_of,
 )
+from dtrain.worker.pythons import Pythons, PythonSearch, version
+from dtrain.worker.shared import Shared
 
 
 def inventory(folder: Path, **settings: float) -> Inventory:
     config = Config(labels={"room": "a"}, **settings)
-    return Inventory(config, folder, [Executor.VENV], Path(sys.executable))
+    pythons = Pythons(Shared(folder), Path(sys.executable), os.environ, may_fetch=False)
+    search = PythonSearch(pythons, os.environ)
+    protection = Protection(
+        memory="cgroup", cpu="cgroup", pids=True, uid=True, pid_namespace=True, filesystem=True
+    )
+    return Inventory(config, folder, [Executor.VENV], search, protection)
 
 
 def test_capacity_is_what_the_machine_has(tmp_path: Path) -> None:
@@ -53,11 +59,12 @@ def test_own_python_comes_before_those_that_are_found(tmp_path: Path) -> None:
     machine.find_pythons()
     assert machine.capacity.pythons[0] == own
     assert len(set(machine.capacity.pythons)) == len(machine.capacity.pythons)
+    assert machine.capacity.fetchable_pythons == []
 
 
 def test_interpreter_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="/bin/false does not run as Python"):
-        version_of(Path("/bin/false"))
+        version(Path("/bin/false"))
 
 
 def test_affinity_counts() -> None:

@@ -70,7 +70,6 @@ def test_claim_of_a_running_job_is_refused() -> None:
         (ended(Cause.BUNDLE_INVALID), Status.FAILED, Reason.BUNDLE_INVALID),
         (ended(Cause.ENTRY_MISSING), Status.FAILED, Reason.ENTRY_MISSING),
         (ended(Cause.DISK_FULL), Status.FAILED, Reason.DISK_FULL),
-        (ended(Cause.START_FAILED), Status.FAILED, Reason.START_FAILED),
     ],
 )
 def test_end_gives_status_and_reason(
@@ -104,6 +103,29 @@ def test_losses_restart_with_growing_delay_until_the_budget_is_spent() -> None:
     assert delays == [10.0, 20.0, 40.0]
     job = live(job, Claimed("w1"), Lost())
     assert (job.status, job.reason) == (Status.FAILED, Reason.WORKER_LOST)
+
+
+def test_start_that_fails_is_tried_again_until_the_budget_is_spent() -> None:
+    job, delays = NEW, []
+    for number in range(lifecycle.MAX_RESTARTS):
+        job = live(job, Claimed("w1"), ended(Cause.START_FAILED, message="No room."))
+        assert (job.status, job.phase) == (Status.PENDING, Phase.RETRY_WAIT)
+        assert job.message == f"No room. Attempt {number + 2} follows."
+        assert job.not_before is not None
+        delays.append(job.not_before)
+        job = live(job, RetryDue())
+    assert delays == [10.0, 20.0, 40.0]
+    job = live(job, Claimed("w1"), ended(Cause.START_FAILED, message="No room."))
+    assert (job.status, job.reason, job.message) == (
+        Status.FAILED,
+        Reason.START_FAILED,
+        "No room.",
+    )
+
+
+def test_start_that_fails_after_a_cancel_is_the_end() -> None:
+    job = live(RUNNING, CancelAsked(), ended(Cause.START_FAILED))
+    assert job.status is Status.FAILED
 
 
 def test_losses_on_three_workers_are_poison() -> None:
@@ -158,9 +180,19 @@ def test_offers_show_in_the_phase_alone() -> None:
     assert advance(NEW, OffersGone(), 0) is None
 
 
+PHASES: dict[Status, set[Phase | None]] = {
+    Status.PENDING: {Phase.QUEUED, Phase.OFFERED, Phase.RETRY_WAIT},
+    Status.RUNNING: {
+        Phase.PREPARING,
+        Phase.EXECUTING,
+        Phase.FINISHING,
+        Phase.CANCELLING,
+        Phase.UNREACHABLE,
+    },
+}
 HAPPENINGS = st.one_of(
     st.builds(Claimed, st.sampled_from(["w1", "w2", "w3"])),
-    st.builds(Returned, st.sampled_from([Phase.PREPARING, Phase.EXECUTING])),
+    st.builds(Returned, st.sampled_from(Phase)),
     st.builds(Moved, st.sampled_from([Phase.PREPARING, Phase.EXECUTING, Phase.CANCELLING])),
     st.sampled_from(
         [
@@ -193,7 +225,7 @@ def test_any_story_keeps_the_laws(story: list[Happening], max_retries: int) -> N
         assert after.version == job.version + 1
         claimed = isinstance(happening, Claimed)
         assert after.attempt == job.attempt + claimed, "the attempt rises at a claim alone"
-        assert (after.phase is None) == after.status.final
+        assert after.phase in PHASES.get(after.status, {None})
         assert (after.finished_at is not None) == after.status.final
         assert (after.reason is None) or after.status in {Status.FAILED, Status.CANCELLED}
         assert after.restarts <= lifecycle.MAX_RESTARTS + 1

@@ -58,6 +58,18 @@ def test_plan_matches_a_python_by_its_leading_numbers() -> None:
     assert plan([job(1, python="3.1")], [ready]) == []
 
 
+def test_job_goes_to_a_worker_that_can_fetch_its_python() -> None:
+    lacks = worker(pythons=["3.11.7"], fetchable_pythons=["3.12.0-4"])
+    fetches = worker("v", pythons=["3.11.7"], fetchable_pythons=["3.12.0-9"])
+    assert plan([job(1, python="3.12.7")], [lacks, fetches]) == [Placement(1, "v")]
+    assert plan([job(1, python="3.12")], [lacks]) == [Placement(1, "w")]
+    assert plan([job(1, python="3.12.10")], [lacks, fetches]) == []
+    peer = Peer(candidate=lacks, name="w", state="online")
+    said, (fit,) = explain(job(1, python="3.12.7"), 0, [peer])
+    assert said == "No worker could run it even when idle: it asks for python 3.12.7."
+    assert [short.has for short in fit.shortfalls] == ["3.11.7; can fetch 3.12.0-4"]
+
+
 @given(
     st.lists(
         st.builds(job, st.integers(1, 50), st.integers(0, 9), cpus=st.floats(0, 6)), max_size=9

@@ -102,6 +102,17 @@ def test_settings_take_the_users_own_variables(tmp_path: Path) -> None:
         ("WORKER_SHARED_TOKEN", "schlüssel"),
         ("DTRAIN_ALLOWED_HOSTS", "http://example.com/"),
         ("DTRAIN_ALLOWED_HOSTS", "*"),
+        ("DTRAIN_PUBLIC_URL", "dtrain.example"),
+        ("DTRAIN_PUBLIC_URL", "ftp://dtrain.example"),
+        ("DTRAIN_PUBLIC_URL", "https://dtrain.example/path"),
+        ("DTRAIN_PUBLIC_URL", "https://user@dtrain.example"),
+        ("DTRAIN_PUBLIC_URL", "https://dtrain.example:99999"),
+        ("DTRAIN_PUBLIC_URL", "https://"),
+        ("DTRAIN_PUBLIC_URL", "https://[::1"),
+        ("DTRAIN_PUBLIC_URL", "https://a b"),
+        ("DTRAIN_TRUSTED_PROXIES", "proxy.example"),
+        ("DTRAIN_TRUSTED_PROXIES", "10.0.0.1/24"),
+        ("DTRAIN_TLS_KEY", "a\nb"),
         ("DATABASE_URL", "app.db"),
         ("DATABASE_URL", "sqlite://"),
         ("DATABASE_URL", "sqlite:///:memory:"),
@@ -190,9 +201,9 @@ def test_secrets_are_made_once_and_only_their_owner_can_read_them(tmp_path: Path
     again = load(tmp_path, {})
     assert first == again
     assert len({first.secret_key, first.worker_shared_token, first.access_token}) == 3
-    file = tmp_path / "data" / "secrets.json"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    written = {path.name: path.stat() for path in (tmp_path / "data").iterdir()}
+    assert set(written) == {"secrets.json", "secrets.lock"}
+    assert {stat.S_IMODE(status.st_mode) for status in written.values()} == {0o600}
 
 
 def test_secrets_that_are_set_are_not_kept(tmp_path: Path) -> None:
@@ -265,6 +276,46 @@ def test_server_is_open_on_loopback_alone(
 
 def test_server_is_not_open_if_an_access_token_is_set(tmp_path: Path) -> None:
     assert not load(tmp_path, {"DTRAIN_ACCESS_TOKEN": "0123456789abcdef"}).open
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("https://DTrain.example/", "https://dtrain.example"),
+        ("https://dtrain.example:443", "https://dtrain.example"),
+        ("http://dtrain.example:5000", "http://dtrain.example:5000"),
+        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+    ],
+)
+def test_public_address_is_kept_in_its_shortest_form(
+    tmp_path: Path, given: str, address: str
+) -> None:
+    settings = load(tmp_path, {"DTRAIN_PUBLIC_URL": given})
+    assert settings.public_url == address
+    assert not settings.open
+
+
+@pytest.mark.parametrize("address", ["http://localhost:8080", "http://127.0.0.1"])
+def test_server_with_a_public_address_on_loopback_stays_open(tmp_path: Path, address: str) -> None:
+    assert load(tmp_path, {"DTRAIN_PUBLIC_URL": address}).open
+
+
+def test_trusted_proxies_are_addresses_and_networks(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"DTRAIN_TRUSTED_PROXIES": "127.0.0.1, 10.1.0.0/16,::1"})
+    assert [str(network) for network in settings.trusted_proxies] == [
+        "127.0.0.1/32",
+        "10.1.0.0/16",
+        "::1/128",
+    ]
+
+
+def test_certificate_and_key_come_together_and_from_the_home_folder(tmp_path: Path) -> None:
+    pair = {"DTRAIN_TLS_CERTIFICATE": "cert.pem", "DTRAIN_TLS_KEY": "/etc/key.pem"}
+    settings = load(tmp_path, pair)
+    assert settings.tls_certificate == tmp_path / "cert.pem"
+    assert settings.tls_key == Path("/etc/key.pem")
+    for name, value in pair.items():
+        assert f"{name} is set and" in complaint(tmp_path, {name: value})
 
 
 def test_shipped_config_explains_every_setting_and_changes_none(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from dtrain.protocol.errors import Invalid
 from dtrain.protocol.states import OnStop
 from dtrain.worker.config import VARIABLES, Config, load
+from dtrain.worker.policy import Rule
 
 TOKEN = {"DTRAIN_WORKER_TOKEN": "a-token"}
 
@@ -24,6 +25,10 @@ def refusal(home: Path, environment: dict[str, str] | None = None) -> Invalid:
         load(home, environment or {})
     assert "\n" not in caught.value.detail
     return caught.value
+
+
+OF_THE_WHOLE = {"worker_name", "docker_environment", "docker_volumes", "docker_image_tag"}
+"""Settings whose faults are told by what they are, not by where they stand."""
 
 
 def test_defaults_are_those_of_the_manual(tmp_path: Path) -> None:
@@ -97,6 +102,13 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
     )
 
 
+def test_file_of_a_ca_is_looked_for_in_the_workers_folder(tmp_path: Path) -> None:
+    assert load(tmp_path, TOKEN).ca_file is None
+    write(tmp_path, ca_file="ca.pem")
+    assert load(tmp_path, {}).ca_file == str(tmp_path / "ca.pem")
+    assert load(tmp_path, {"DTRAIN_CA_FILE": "/etc/ca.pem"}).ca_file == "/etc/ca.pem"
+
+
 def test_empty_variables_are_as_if_they_were_not_set(tmp_path: Path) -> None:
     assert load(tmp_path, {**TOKEN, "DTRAIN_MAX_JOBS": ""}).max_concurrent_jobs == 1
 
@@ -124,21 +136,38 @@ def test_missing_token_says_where_it_is(tmp_path: Path) -> None:
     [
         ({"pol_interval": 10}, "pol_interval", "poll_interval"),
         ({"zzz": 1}, "zzz", "max_concurrent_jobs"),
-        ({"poll_interval": "10"}, "poll_interval", "expected a number, got text"),
+        ({"poll_interval": "10"}, "poll_interval", "it must be a number, not text."),
         ({"max_concurrent_jobs": 1.5}, "max_concurrent_jobs", "a whole number"),
-        ({"max_concurrent_jobs": 0}, "max_concurrent_jobs", ">= 1"),
-        ({"max_memory_gb": -1}, "max_memory_gb", "> 0"),
-        ({"max_cpu_percent": 101}, "max_cpu_percent", "<= 100"),
+        ({"max_concurrent_jobs": 0}, "max_concurrent_jobs", "of at least 1."),
+        ({"max_memory_gb": -1}, "max_memory_gb", "greater than 0."),
+        ({"max_cpu_percent": 101}, "max_cpu_percent", "of at most 100."),
         ({"auto_accept_jobs": "yes"}, "auto_accept_jobs", "true or false"),
         ({"docker_volumes": "a:b"}, "docker_volumes", "a list"),
         ({"docker_environment": ["A"]}, "docker_environment", "NAME=value"),
-        ({"labels": {"a": 1}}, "labels", "expected text"),
-        ({"on_stop": "wait"}, "on_stop", "drain, hand_back, leave"),
+        ({"docker_environment": ["2=A"]}, "docker_environment", "NAME=value"),
+        ({"docker_volumes": ["/a"]}, "docker_volumes", "write /path/here:/path/in/the/container"),
+        ({"docker_volumes": ["data:/b"]}, "docker_volumes", "write /path/here"),
+        ({"docker_volumes": ["/a:/b:wx"]}, "docker_volumes", "with :ro after it"),
+        ({"docker_volumes": ["/a:/"]}, "docker_volumes", "container's / cannot be another"),
+        ({"docker_volumes": ["/a:/x/../dtrain/work"]}, "docker_volumes", "/dtrain/work cannot"),
+        ({"docker_image_tag": "Python:3"}, "docker_image_tag", "the name of an image"),
+        ({"labels": {"a": 1}}, "labels", "it must be text, not a whole number."),
+        ({"on_stop": "wait"}, "on_stop", "drain or hand_back or leave"),
+        ({"answer_on_page": 1}, "answer_on_page", "true or false"),
+        ({"accept_when": {"tag": "a"}}, "accept_when", "a list"),
+        ({"accept_when": [{}]}, "accept_when", "set auto_accept_jobs"),
+        ({"accept_when": [{"tag": "a"}, {"tags": "a"}]}, "accept_when", "rule 2: there is no"),
+        ({"accept_when": [{"tags": "a"}]}, "accept_when", "'tags'; there are tag, submitter"),
+        ({"accept_when": [{"tag": None}]}, "accept_when", "tag of rule 1"),
+        ({"accept_when": [{"tag": []}]}, "accept_when", "tag of rule 1"),
+        ({"accept_when": [{"max_gpus": "1"}]}, "accept_when", "max_gpus of rule 1"),
+        ({"decline_when": [{"max_time_limit": "soon"}]}, "decline_when", "'soon' is no duration"),
+        ({"decline_when": [{"sha256": "abc"}]}, "decline_when", "no SHA-256"),
         ({"worker_name": "a/b"}, "worker_name", "slash"),
         ({"worker_name": ".."}, "worker_name", "folder"),
         ({"worker_name": "a\nb"}, "worker_name", "control character"),
-        ({"worker_name": ""}, "worker_name", "length >= 1"),
-        ({"worker_name": "x" * 101}, "worker_name", "length <= 100"),
+        ({"worker_name": ""}, "worker_name", "at least 1 character."),
+        ({"worker_name": "x" * 101}, "worker_name", "at most 100 characters."),
         ({"worker_name": "日" * 90}, "worker_name", "200 bytes"),
     ],
 )
@@ -150,16 +179,18 @@ def test_unacceptable_setting_of_the_file_is_refused_by_name(
     assert error.field == name
     assert name in error.detail
     assert words in error.detail
-    assert str(file) in error.detail or name in {"worker_name", "docker_environment"}
+    assert str(file) in error.detail or name in OF_THE_WHOLE
 
 
 @pytest.mark.parametrize(
     ("variable", "text", "words"),
     [
         ("DTRAIN_MAX_JOBS", "many", "a whole number"),
-        ("DTRAIN_POLL_INTERVAL", "nan", "a number > 0"),
-        ("DTRAIN_AUTO_ACCEPT_JOBS", "perhaps", "true or false"),
+        ("DTRAIN_POLL_INTERVAL", "nan", "it must be a number greater than 0."),
+        ("DTRAIN_AUTO_ACCEPT_JOBS", "perhaps", "it must be true or false."),
         ("DTRAIN_LABELS", "room", "names with values"),
+        ("DTRAIN_ACCEPT_WHEN", "tag=a", "it is not JSON"),
+        ("DTRAIN_ACCEPT_WHEN", '[{"colour": "red"}]', "no condition 'colour'"),
         ("DTRAIN_MAX_JOB", "1", "DTRAIN_MAX_JOBS"),
         ("DTRAIN_MAX_CONCURRENT_JOBS", "1", "DTRAIN_MAX_JOBS"),
         ("DTRAIN_SERVER_ULR", "http://a", "DTRAIN_SERVER_URL"),
@@ -171,6 +202,20 @@ def test_unacceptable_variable_is_refused_by_name(
     error = refusal(tmp_path, {**TOKEN, variable: text})
     assert variable in error.detail
     assert words in error.detail
+
+
+def test_rules_are_read_from_the_file_and_as_json_from_the_variable(tmp_path: Path) -> None:
+    write(tmp_path, accept_when=[{"tag": ["a", "b"], "image": None}, {"max_bundle_mb": 5}])
+    config = load(tmp_path, {"DTRAIN_DECLINE_WHEN": '[{"name": "*, crypto*"}]'})
+    assert config.accept_when == [Rule(tag=["a", "b"], image=None), Rule(max_bundle_mb=5)]
+    assert config.decline_when == [Rule(name="*, crypto*")]
+    assert config.asks
+
+
+def test_rules_that_decline_are_applied_where_nobody_is_asked(tmp_path: Path) -> None:
+    write(tmp_path, auto_accept_jobs=True)
+    assert not load(tmp_path, {}).asks
+    assert load(tmp_path, {"DTRAIN_DECLINE_WHEN": '[{"tag": "no"}]'}).asks
 
 
 def test_address_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -188,3 +233,17 @@ def test_file_that_is_no_object_of_json_is_refused(content: str, tmp_path: Path)
 def test_every_setting_has_a_variable_of_its_own() -> None:
     assert len(set(VARIABLES.values())) == len(VARIABLES)
     assert all(name.startswith("DTRAIN_") for name in VARIABLES.values())
+
+
+@pytest.mark.parametrize("text", ["", "5", "9-5", "0-7", "1-4294967295", "a-b"])
+def test_users_of_jobs_are_a_range(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"token": "t", "job_uids": text}))
+    with pytest.raises(Invalid, match="job_uids"):
+        load(tmp_path, {})
+
+
+def test_folders_of_jobs_are_whole_paths_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="job_folders"):
+        load(tmp_path, {"DTRAIN_WORKER_TOKEN": "t", "DTRAIN_JOB_FOLDERS": "data"})
+    given = {"DTRAIN_WORKER_TOKEN": "t", "DTRAIN_JOB_FOLDERS": f"{tmp_path},/"}
+    assert load(tmp_path, given).job_folders == [str(tmp_path), "/"]

@@ -1,16 +1,20 @@
 // <job-stream src="…">: one job's stream; feeds its log and charts and has the rest fetched again.
 
-import type { Job, LogPiece, MetricRecord } from "../messages";
+import type { Job, LogPiece, MetricPage, MetricRecord } from "../messages";
 import { fractionOf, showProgress } from "../progress";
-import { Series } from "../series";
+import { Series, type ChartView } from "../series";
 import { Stream } from "../stream";
 import type { LogView } from "./log-view";
 import type { MetricChart } from "./metric-chart";
 
 const CHART_INTERVAL = 300;
+/** Values of a series that are fetched at the beginning, however many there are. */
+const POINTS = 2_000;
 
 class JobStream extends HTMLElement {
   readonly series = new Series();
+  readonly view: ChartView = { axis: "step", log: false, smoothing: 0 };
+  #seq = 0;
   #stream: Stream | undefined;
   #redraw: number | undefined;
   /** The series for which a chart was asked of the server; it may not give one to each. */
@@ -27,11 +31,33 @@ class JobStream extends HTMLElement {
       },
     });
     this.addEventListener("htmx:after:swap", this.#drawCharts);
-    this.#stream.start();
+    this.addEventListener("change", this.#changeView);
+    this.addEventListener("click", this.#resetZoom);
+    void this.#begin();
+  }
+
+  /** What there is comes at once and thinned, what follows by the stream. */
+  async #begin(): Promise<void> {
+    const address = this.getAttribute("metrics") ?? "";
+    const attempt = this.getAttribute("attempt");
+    if (attempt !== null) {
+      try {
+        const answer = await fetch(`${address}?points=${POINTS}&attempt=${attempt}`);
+        const page = (await answer.json()) as MetricPage;
+        for (const record of page.records) this.series.add({ ...record, attempt: page.attempt });
+        this.#seq = page.next;
+        if (page.records.length) this.#draw();
+      } catch {
+        this.#seq = 0; // then all of it comes by the stream
+      }
+    }
+    if (this.isConnected) this.#stream?.start();
   }
 
   disconnectedCallback(): void {
     this.removeEventListener("htmx:after:swap", this.#drawCharts);
+    this.removeEventListener("change", this.#changeView);
+    this.removeEventListener("click", this.#resetZoom);
     this.#stream?.stop();
     clearTimeout(this.#redraw);
   }
@@ -47,7 +73,7 @@ class JobStream extends HTMLElement {
     const from = {
       attempt: attempt ?? this.getAttribute("attempt"),
       offset: offset ?? this.getAttribute("offset"),
-      seq: seq ?? "0",
+      seq: seq ?? String(this.#seq),
     };
     for (const [name, value] of Object.entries(from)) {
       if (value !== null) url.searchParams.set(name, value);
@@ -75,6 +101,20 @@ class JobStream extends HTMLElement {
 
   #drawCharts = (): void => {
     for (const chart of this.#charts) chart.draw();
+  };
+
+  #changeView = (event: Event): void => {
+    const field = event.target as HTMLInputElement;
+    if (field.name === "chart-axis") this.view.axis = field.value === "time" ? "time" : "step";
+    else if (field.name === "chart-log") this.view.log = field.checked;
+    else if (field.name === "chart-smoothing") this.view.smoothing = Number(field.value);
+    else return;
+    for (const chart of this.#charts) chart.redraw();
+  };
+
+  #resetZoom = (event: Event): void => {
+    if (!(event.target as HTMLElement).closest("[data-chart-reset]")) return;
+    for (const chart of this.#charts) chart.resetZoom();
   };
 
   #draw(): void {

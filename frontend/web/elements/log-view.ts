@@ -1,46 +1,67 @@
-// <log-view attempt="…" offset="…" next="…">: a log that goes on.
+// <log-view address="…" attempt="…" offset="…" next="…">: the log of a job, however long.
 //
 // The server writes the last lines as list items and says up to which byte it has read, and which
-// number the next line has; an unfinished last line is marked data-open. What follows is decoded,
-// folded and appended here, once for each frame. Only the newest lines are kept in the page.
+// number the next line has; an unfinished last line is marked data-open. From there on only the
+// lines near the window are in the page. What follows comes by the stream; the rest is fetched.
 
+import { LogSearch } from "../log/search";
+import { LogSource, type Line } from "../log/source";
+import { fillLine } from "../log/line";
+import { Virtual } from "../log/virtual";
 import type { LogPiece } from "../messages";
-import { fold, levelOf, visible } from "../text";
+import { fold } from "../text";
 
-const MOST_LINES = 5_000;
 const LONGEST_OPEN = 32_768;
-/** Pixels from the end within which the reader counts as being there. */
-const AT_END = 24;
 
 export class LogView extends HTMLElement {
-  #attempt = 0;
+  #source!: LogSource;
+  #list!: Virtual;
+  #search!: LogSearch;
+  /** Of the attempt that the stream is at. */
+  #live!: LogSource;
   #offset = 0;
-  #next = 0;
   #decoder = new TextDecoder();
   #encoder = new TextEncoder();
-  #open = "";
-  #lines: string[] = [];
   #frame: number | undefined;
   #following = true;
   #unseen = 0;
+  #marked: number | undefined;
 
   connectedCallback(): void {
-    this.#attempt = Number(this.getAttribute("attempt"));
+    const attempt = Number(this.getAttribute("attempt"));
     this.#offset = Number(this.getAttribute("offset"));
-    this.#next = Number(this.getAttribute("next"));
-    this.#open = this.querySelector("[data-open]")?.textContent ?? "";
-    this.#scroller.addEventListener("scroll", this.#noteScroll, { passive: true });
-    this.#button?.addEventListener("click", this.#toggle);
+    this.#live = this.#source = this.#made(attempt, Number(this.getAttribute("next")));
+    this.#takeOver();
+    this.#list = new Virtual(this.#scroller, this.#rows(), (atEnd) => this.#setFollowing(atEnd));
+    this.#search = new LogSearch(this, {
+      address: this.#address,
+      attempt: () => this.#source.attempt,
+      filtered: () => this.#showRows(),
+      found: (line) => this.#show(line),
+      goTo: (line) => this.#link(line),
+    });
+    this.#on("[data-follow]", "click", () => this.#follow(!this.#following));
+    this.#on("[data-new]", "click", () => this.#follow(true));
+    this.#on("[data-wrap]", "click", () => this.#wrap());
+    this.#on("[data-attempt]", "change", () => void this.#choose());
+    this.#scroller.addEventListener("click", this.#clicked);
+    document.addEventListener("keydown", this.#pressed);
+    addEventListener("hashchange", this.#goToHash);
     this.#follow(true);
+    this.#goToHash();
   }
 
   disconnectedCallback(): void {
     if (this.#frame !== undefined) cancelAnimationFrame(this.#frame);
+    document.removeEventListener("keydown", this.#pressed);
+    removeEventListener("hashchange", this.#goToHash);
+    this.#search.stop();
+    this.#list.close();
   }
 
   add(piece: LogPiece): void {
-    if (piece.attempt < this.#attempt) return;
-    if (piece.attempt > this.#attempt) this.#beginAttempt(piece.attempt);
+    if (piece.attempt < this.#live.attempt) return;
+    if (piece.attempt > this.#live.attempt) this.#beginAttempt(piece.attempt);
     if (piece.end <= this.#offset) return;
     this.#offset = piece.end;
     this.#take(this.#decoder.decode(this.#bytes(piece), { stream: true }));
@@ -52,16 +73,32 @@ export class LogView extends HTMLElement {
     this.toggleAttribute("ended", true);
   }
 
-  get #list(): HTMLElement {
-    return this.querySelector("ol") as HTMLElement;
+  get #address(): string {
+    return this.getAttribute("address") ?? "";
   }
 
   get #scroller(): HTMLElement {
     return this.querySelector("[data-scroller]") as HTMLElement;
   }
 
-  get #button(): HTMLButtonElement | null {
-    return this.querySelector("[data-follow]");
+  #on(selector: string, event: string, work: () => void): void {
+    this.querySelector(selector)?.addEventListener(event, work);
+  }
+
+  #made(attempt: number, total: number): LogSource {
+    return new LogSource(this.#address, attempt, total, () => this.#later());
+  }
+
+  /** The lines that the server has written are shown until they have come with their colours. */
+  #takeOver(): void {
+    const list = this.#scroller.querySelector("ol");
+    for (const item of list?.querySelectorAll<HTMLElement>("[data-line]") ?? []) {
+      const text = item.textContent ?? "";
+      if (item.dataset["open"] !== undefined) this.#source.open = text;
+      else this.#source.put(Number(item.dataset["line"]) - 1, { level: item.dataset["level"] ?? "", text }, true);
+    }
+    list?.remove();
+    this.querySelector("[data-earlier]")?.remove();
   }
 
   #bytes(piece: LogPiece): Uint8Array<ArrayBuffer> {
@@ -71,92 +108,166 @@ export class LogView extends HTMLElement {
 
   #take(text: string): void {
     const [first = "", ...rest] = text.split("\n");
-    const parts = [this.#open + first, ...rest];
-    this.#open = shortened(parts.pop() ?? "");
-    for (const part of parts) this.#lines.push(part);
-    const surplus = this.#lines.length - MOST_LINES;
-    if (surplus > 0) {
-      this.#lines.splice(0, surplus);
-      this.#next += surplus;
-      this.#list.replaceChildren();
+    const parts = [this.#live.open + first, ...rest];
+    this.#live.open = shortened(parts.pop() ?? "");
+    for (const part of parts) {
+      const number = this.#live.total;
+      const line = this.#live.add(part);
+      if (this.#live === this.#source) this.#search.add(number, line);
     }
-    this.#frame ??= requestAnimationFrame(this.#draw);
+    if (this.#live !== this.#source) return;
+    if (!this.#following) this.#showUnseen(this.#unseen + parts.length);
+    this.#later();
   }
 
   #beginAttempt(attempt: number): void {
-    this.#draw();
-    this.#list.querySelector("[data-open]")?.removeAttribute("data-open");
-    const divider = document.createElement("li");
-    divider.className = "log-divider";
-    divider.textContent = `Attempt ${attempt}`;
-    if (this.#attempt > 0) this.#list.append(divider);
-    this.#attempt = attempt;
+    const wasShown = this.#live === this.#source;
+    this.#live = this.#made(attempt, 0);
     this.#decoder = new TextDecoder();
-    this.#open = "";
-    this.#offset = this.#next = 0;
+    this.#offset = 0;
+    const choice = this.querySelector<HTMLSelectElement>("[data-attempt]");
+    if (choice) {
+      choice.add(new Option(`Attempt ${attempt}`, String(attempt)));
+      choice.hidden = choice.options.length < 2;
+    }
+    if (wasShown && this.#following) this.#showSource(this.#live);
   }
 
-  #draw = (): void => {
-    this.#frame = undefined;
-    const added = document.createDocumentFragment();
-    for (const line of this.#lines) added.append(this.#item(line, this.#next++));
-    const count = this.#lines.length;
-    this.#lines = [];
-    this.#list.querySelector("[data-open]")?.remove();
-    if (this.#open) {
-      const item = this.#item(this.#open, this.#next);
-      item.dataset["open"] = "";
-      added.append(item);
+  async #choose(): Promise<void> {
+    const chosen = Number(this.querySelector<HTMLSelectElement>("[data-attempt]")?.value);
+    if (chosen === this.#live.attempt) return this.#showSource(this.#live);
+    const total = await LogSource.total(this.#address, chosen);
+    this.#showSource(this.#made(chosen, total));
+  }
+
+  #showSource(source: LogSource): void {
+    this.#source = source;
+    this.#marked = undefined;
+    const choice = this.querySelector<HTMLSelectElement>("[data-attempt]");
+    if (choice) choice.value = String(source.attempt);
+    for (const link of this.querySelectorAll<HTMLAnchorElement>("[data-raw]")) {
+      const url = new URL(link.href);
+      url.searchParams.set("attempt", String(source.attempt));
+      link.href = url.href;
     }
-    if (!added.childElementCount) return;
-    this.querySelector("[data-empty]")?.remove();
-    this.#list.append(added);
-    this.#trim();
-    if (this.#following) this.#scrollToEnd();
-    else this.#showUnseen(this.#unseen + count);
+    this.#search.restart();
+    this.#showRows();
+    this.#follow(true);
+  }
+
+  /** The rows are those of another attempt, or filter. */
+  #showRows(): void {
+    this.#list.rows = this.#rows();
+    this.#list.renew();
+    this.#note();
+  }
+
+  #rows(): Virtual["rows"] {
+    const source = this.#source;
+    const filter = this.#search?.filter;
+    const line = (index: number): number => (filter ? filter.nth(index) : index);
+    return {
+      get count() {
+        return filter ? filter.count : source.count;
+      },
+      key: line,
+      fill: (row, index) => this.#fill(row, line(index)),
+    };
+  }
+
+  #fill(row: HTMLLIElement, number: number): void {
+    const line: Line | undefined = this.#source.line(number, this.#search?.filter?.wanted.level ?? "");
+    fillLine(row, number, line, this.#search.marks, {
+      linked: number === this.#marked,
+      current: number === this.#search.current,
+    });
+  }
+
+  #later(): void {
+    this.#frame ??= requestAnimationFrame(() => {
+      this.#frame = undefined;
+      this.#note();
+      this.#list.draw();
+    });
+  }
+
+  #note(): void {
+    const isEmpty = this.#list.rows.count === 0;
+    const filter = this.#search.filter;
+    this.querySelector("[data-empty]")?.toggleAttribute("hidden", !isEmpty || filter !== undefined);
+    const none = this.querySelector<HTMLElement>("[data-none]");
+    if (!none) return;
+    none.hidden = !isEmpty || !filter;
+    none.textContent = filter?.failed ? "The server did not answer." : filter?.complete ? "No such line." : "Searching…";
+  }
+
+  /** Brings a line into view. */
+  #show(line: number): void {
+    const filter = this.#search.filter;
+    this.#setFollowing(false);
+    this.#list.toRow(filter ? filter.rank(line) : line);
+  }
+
+  /** Makes a line the one that the address names. */
+  #link(line: number): void {
+    history.replaceState(history.state, "", `#L${line + 1}`);
+    this.#goToHash();
+  }
+
+  #goToHash = (): void => {
+    const named = /^#L(\d{1,15})$/.exec(location.hash)?.[1];
+    if (named === undefined || Number(named) < 1) return;
+    this.#marked = Math.min(Number(named), this.#source.count) - 1;
+    this.#show(this.#marked);
+    this.#scroller.scrollIntoView({ block: "nearest" });
   };
 
-  #item(line: string, at: number): HTMLLIElement {
-    const text = visible(fold(line));
-    const item = document.createElement("li");
-    item.dataset["level"] = levelOf(text);
-    item.dataset["line"] = String(at + 1);
-    item.textContent = text;
-    return item;
-  }
-
-  #trim(): void {
-    for (let surplus = this.#list.childElementCount - MOST_LINES; surplus > 0; surplus--) {
-      this.#list.firstElementChild?.remove();
-    }
-    const first = this.#list.querySelector<HTMLElement>("[data-line]")?.dataset["line"];
-    this.querySelector("[data-earlier]")?.toggleAttribute("hidden", first === "1");
-  }
-
-  #noteScroll = (): void => {
-    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    const atEnd = scrollHeight - scrollTop - clientHeight < AT_END;
-    if (atEnd !== this.#following) this.#follow(atEnd);
+  #clicked = (event: Event): void => {
+    const link = (event.target as HTMLElement).closest<HTMLElement>("a[data-number]");
+    if (!link) return;
+    event.preventDefault();
+    history.replaceState(history.state, "", `#L${link.dataset["number"]}`);
+    this.#marked = Number(link.dataset["number"]) - 1;
+    this.#list.draw();
   };
 
-  #toggle = (): void => this.#follow(!this.#following);
+  #pressed = (event: KeyboardEvent): void => {
+    const target = event.target as HTMLElement;
+    const isElsewhere = !this.contains(target) && target !== document.body && target.id !== "main";
+    const isTyping = target.matches("input, textarea, select");
+    if (event.ctrlKey || event.metaKey || event.altKey || isElsewhere || isTyping) return;
+    if (event.key === "/") this.#search.focus();
+    else if (event.key === "f") this.#follow(!this.#following);
+    else if (event.key === "w") this.#wrap();
+    else return;
+    event.preventDefault();
+  };
+
+  #wrap(): void {
+    const wraps = this.toggleAttribute("wrap");
+    this.querySelector("[data-wrap]")?.setAttribute("aria-pressed", String(wraps));
+    this.#list.renew();
+  }
 
   #follow(following: boolean): void {
+    this.#setFollowing(following);
+    if (following) this.#list.toEnd();
+    else this.#list.hold();
+  }
+
+  #setFollowing(following: boolean): void {
+    if (following) this.#showUnseen(0);
+    if (following === this.#following) return;
     this.#following = following;
-    this.#showUnseen(0);
-    if (following) this.#scrollToEnd();
+    this.querySelector("[data-follow]")?.setAttribute("aria-pressed", String(following));
   }
 
   #showUnseen(count: number): void {
     this.#unseen = count;
-    if (!this.#button) return;
-    this.#button.setAttribute("aria-pressed", String(this.#following));
-    const place = this.#button.querySelector("[data-unseen]");
-    place?.replaceChildren(count ? `${count} new` : "");
-  }
-
-  #scrollToEnd(): void {
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    const button = this.querySelector<HTMLElement>("[data-new]");
+    if (!button) return;
+    button.hidden = count === 0;
+    button.textContent = `${count} new line${count === 1 ? "" : "s"}`;
   }
 }
 

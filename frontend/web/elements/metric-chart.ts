@@ -4,7 +4,8 @@
 // <job-stream> around it.
 
 import uPlot from "uplot";
-import { number } from "../numbers";
+import { duration, number } from "../numbers";
+import type { ChartView, Table } from "../series";
 import type { JobStream } from "./job-stream";
 
 const HEIGHT = 168;
@@ -19,12 +20,14 @@ export class MetricChart extends HTMLElement {
 
   connectedCallback(): void {
     this.#resizes.observe(this);
+    this.addEventListener("keydown", this.#pressed);
     this.#dark.addEventListener("change", this.#restyle);
     this.draw();
   }
 
   disconnectedCallback(): void {
     this.#resizes.disconnect();
+    this.removeEventListener("keydown", this.#pressed);
     this.#dark.removeEventListener("change", this.#restyle);
     this.#plot?.destroy();
     this.#plot = undefined;
@@ -38,27 +41,80 @@ export class MetricChart extends HTMLElement {
   }
 
   draw(): void {
-    const series = this.closest<JobStream>("job-stream")?.series;
+    const around = this.closest<JobStream>("job-stream");
     const place = this.querySelector<HTMLElement>("[data-plot]");
     const names = this.names;
-    const table = series?.table(names);
-    if (!place || !table?.[0].length) return;
-    const drawn = JSON.stringify(names);
+    const table = around?.series.table(names, around.view);
+    if (!around || !place || !table?.[0].length) return;
+    const drawn = JSON.stringify([names, around.view]);
     if (this.#plot && this.#drawn === drawn) {
-      this.#plot.setData(table);
+      this.#setData(table);
     } else {
       this.#plot?.destroy();
       place.replaceChildren();
-      this.#plot = new uPlot(this.#options(names, place), table, place);
+      this.#plot = new uPlot(this.#options(names, place, around.view), table, place);
+      place.tabIndex = 0;
+      place.role = "group";
+      place.ariaLabel = `Chart of ${names.join(", ")}; plus and minus zoom, arrows move, 0 shows all`;
       this.#drawn = drawn;
     }
     this.#showValues(null);
   }
 
-  #restyle = (): void => {
+  /** Draw anew: how charts are drawn has changed. */
+  redraw(): void {
     this.#drawn = undefined;
     this.draw();
+  }
+
+  /** Show all steps again. */
+  resetZoom(): void {
+    const [first, last] = this.#ends;
+    this.#plot?.setScale("x", { min: first, max: last });
+  }
+
+  #restyle = (): void => this.redraw();
+
+  /** The first and the last place of the axis that there are. */
+  get #ends(): [number, number] {
+    const axis = this.#plot?.data[0] ?? [];
+    return [axis[0] ?? 0, axis[axis.length - 1] ?? 0];
+  }
+
+  /** New data; what is zoomed into stays so. */
+  #setData(table: Table): void {
+    const plot = this.#plot;
+    if (!plot) return;
+    const [first, last] = this.#ends;
+    const { min, max } = plot.scales["x"] ?? {};
+    const isZoomed = (min ?? first) > first || (max ?? last) < last;
+    plot.setData(table, !isZoomed);
+    if (isZoomed) plot.redraw();
+  }
+
+  #pressed = (event: KeyboardEvent): void => {
+    const { min, max } = this.#plot?.scales["x"] ?? {};
+    if (min == null || max == null || event.ctrlKey || event.metaKey || event.altKey) return;
+    const quarter = (max - min) / 4;
+    const moves: Record<string, [number, number]> = {
+      "+": [quarter, -quarter],
+      "-": [-quarter, quarter],
+      ArrowLeft: [-quarter, -quarter],
+      ArrowRight: [quarter, quarter],
+    };
+    const move = moves[event.key];
+    if (event.key === "0") this.resetZoom();
+    else if (move) this.#zoom(min + move[0], max + move[1]);
+    else return;
+    event.preventDefault();
   };
+
+  #zoom(min: number, max: number): void {
+    const [first, last] = this.#ends;
+    const width = Math.min(max - min, last - first);
+    const from = Math.min(Math.max(min, first), last - width);
+    if (width > 0) this.#plot?.setScale("x", { min: from, max: from + width });
+  }
 
   #fit(): void {
     const place = this.querySelector<HTMLElement>("[data-plot]");
@@ -69,8 +125,9 @@ export class MetricChart extends HTMLElement {
     const places = this.querySelectorAll<HTMLElement>("[data-metric]");
     places.forEach((place, at) => {
       const values = Array.from(this.#plot?.data[at + 1] ?? []);
-      const value = index === null ? values.findLast((value) => value !== null) : values[index];
-      if (value !== undefined) place.textContent = value === null ? "–" : number(value);
+      const value = index === null ? values.findLast((value) => value != null) : values[index];
+      if (index !== null && value === undefined) return; // thinned out: the last one stays
+      place.textContent = value == null ? "–" : number(value);
     });
   }
 
@@ -83,7 +140,8 @@ export class MetricChart extends HTMLElement {
     return colour;
   }
 
-  #options(names: string[], place: HTMLElement): uPlot.Options {
+  #options(names: string[], place: HTMLElement, view: ChartView): uPlot.Options {
+    const isTime = view.axis === "time";
     const axis: uPlot.Axis = {
       stroke: this.#colour("--chart-text"),
       font: `11px ${getComputedStyle(this).fontFamily}`,
@@ -97,10 +155,17 @@ export class MetricChart extends HTMLElement {
       padding: [8, 10, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "metrics" }, y: false, points: { size: 6 } },
-      scales: { x: { time: false } },
+      scales: { x: { time: false }, y: { distr: view.log ? 3 : 1 } },
       axes: [
-        { ...axis, grid: { show: false }, size: 26, gap: 4, incrs: WHOLE, values: (_, at) => at.map(number) },
-        { ...axis, size: (_, labels) => room(labels), gap: 6, values: (_, at) => at.map(number) },
+        {
+          ...axis,
+          grid: { show: false },
+          size: 26,
+          gap: 4,
+          incrs: WHOLE,
+          values: (_, at) => at.map(isTime ? duration : number),
+        },
+        { ...axis, size: (_, labels) => room(labels), gap: 6, values: (_, at) => at.map((value) => (value == null ? "" : number(value))) },
       ],
       series: [
         {},
@@ -109,7 +174,6 @@ export class MetricChart extends HTMLElement {
           stroke: this.#colour(`--series-${(at % 6) + 1}`),
           width: 1.5,
           points: { size: 5 },
-          spanGaps: true,
         })),
       ],
       hooks: { setCursor: [(plot) => this.#showValues(plot.cursor.idx ?? null)] },

@@ -10,8 +10,6 @@ import click
 
 from dtrain.client.client import Client
 
-JOB_ID = click.IntRange(1, 2**63 - 1)
-
 
 def asks_server(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument `client`, and the options that may stand before it as well."""

@@ -30,6 +30,8 @@ from . import output
 from .following import follow
 
 WORKER = "demo-worker"
+TAG = "demo"
+"""Marks the jobs that a demo hands in itself."""
 USUAL_PORT = 5000
 START = 60.0
 """Seconds for server and worker to be there."""
@@ -104,11 +106,11 @@ class Household:
 
     def train(self, example: Path) -> Job:
         """Hand in the example, follow it to its end, and fetch what it leaves."""
-        submitted = self._client.submit(example, name="Handwritten digits", tags=["demo"])
+        submitted = self._client.submit(example, name="Handwritten digits", tags=[TAG])
         _say(f"Job {submitted.id}: {self._client.page(submitted.id)}")
         job = follow(self._client, submitted.id)
         results = self._home / "results" / f"job-{job.id}"
-        for path in self._fetched(job, results):
+        for path in self._client.jobs.save_artifacts(job.id, results, overwrite=True):
             _say(f"  {output.size(path.stat().st_size):>9}  {path}")
         return job
 
@@ -132,6 +134,7 @@ class Household:
             },
         )
         self._wait_for(self._server_answers, "server")
+        self._cancel_unfinished()
         self._spawn(
             "worker",
             {
@@ -176,17 +179,14 @@ class Household:
             return False
         return True
 
+    def _cancel_unfinished(self) -> None:
+        """End what an interrupted demo has left, lest this one waits until it is done."""
+        for status in (Status.PENDING, Status.RUNNING):
+            for job in self._client.jobs.list(status=status, tag=TAG).jobs:
+                self._client.jobs.cancel(job.id)
+
     def _worker_is_online(self) -> bool:
         return any(worker.state == "online" for worker in self._client.workers.list())
-
-    def _fetched(self, job: Job, folder: Path) -> Iterator[Path]:
-        """Download the job's artifacts into a folder; each file when it is there."""
-        for artifact in self._client.jobs.artifacts(job.id):
-            path = folder / artifact.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                self._client.jobs.download_artifact(job.id, artifact.path, file)
-            yield path
 
     def _told_to_end(self, number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number if self._status is None else self._status)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from dtrain.protocol.messages import Job
+from dtrain.protocol.messages import CheckpointInfo, Job
 from dtrain.protocol.progress import AXES, COUNTERS
 from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.states import Executor, OnPartition, Phase, Status
@@ -51,6 +51,15 @@ def values(record: Mapping[str, Any]) -> str:
 def count(number: int, what: str) -> str:
     """`1 file`, `2 files`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def checkpoint(found: CheckpointInfo | None) -> str | None:
+    """What the next attempt would go on from."""
+    if found is None:
+        return None
+    what = f"{count(found.files, 'file')}, {output.size(found.size)}"
+    taken = f"{output.local(found.taken_at)} ({output.age(found.taken_at)})"
+    return f"{taken} of attempt {found.attempt}, {what}"
 
 
 def exit_of(job: Job) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 from dtrain.client.client import Client
@@ -12,6 +13,7 @@ from dtrain.protocol.progress import fraction_of
 from dtrain.protocol.states import Phase, Status
 
 from . import describe
+from .main import FAILED
 from .screen import Screen
 
 
@@ -29,7 +31,9 @@ def follow(
     screen = Screen()
     follower = _Follower(client, job_id, screen)
     try:
-        for update in client.follow(job_id, attempt=attempt, offset=offset, on_cut=follower.cut):
+        for update in client.jobs.follow(
+            job_id, attempt=attempt, offset=offset, on_cut=follower.cut
+        ):
             follower.take(update)
     except KeyboardInterrupt:
         screen.progress(None)
@@ -43,7 +47,8 @@ def follow(
     job = client.jobs.get(job_id)
     screen.notice(f"{describe.ending(job)}.")
     if job.artifacts:
-        screen.notice(f"It left {describe.count(job.artifacts, 'artifact')}: {client.page(job_id)}")
+        left = describe.count(job.artifacts, "artifact")
+        screen.notice(f"It left {left}; download with: dtrain artifacts {job_id}")
     return job
 
 
@@ -92,3 +97,8 @@ class _Follower:
         with suppress(DTrainError):
             return self._client.jobs.explain(self._job_id).summary
         return ""
+
+
+def exit_status(jobs: Iterable[Job]) -> int:
+    """The exit status that tells whether all of the jobs have completed."""
+    return 0 if all(job.status is Status.COMPLETED for job in jobs) else FAILED

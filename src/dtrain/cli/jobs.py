@@ -1,68 +1,69 @@
-"""`dtrain jobs` and `dtrain cancel`."""
+"""`dtrain jobs`."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
 
 import click
 
 from dtrain.client.client import Client
-from dtrain.protocol.errors import DTrainError
+from dtrain.client.jobs import PAGE
 from dtrain.protocol.messages import Job
 from dtrain.protocol.states import Status
 
 from . import describe, output
-from .connection import JOB_ID, asks_server
-from .main import REFUSED
-from .output import complain
-from .tables import STYLES, cell, console, table
-
-PAGE = 200
-"""Jobs asked for at once."""
+from .arguments import WorkerName, as_json
+from .connection import asks_server
+from .tables import STYLES, Column, Table, cell
 
 
 @click.command()
-@click.option("--status", type=click.Choice([status.value for status in Status]))
-@click.option("--tag", help="Only jobs with this tag.")
-@click.option("--worker", help="Only jobs on the worker of this name.")
+@click.option(
+    "--status",
+    "statuses",
+    type=click.Choice([status.value for status in Status]),
+    multiple=True,
+    help="Only jobs of this status, or of one of those.",
+)
+@click.option("--tag", "tags", multiple=True, help="Only jobs with this tag, and with each other.")
+@click.option("--worker", type=WorkerName(), help="Only jobs on the worker of this name or id.")
+@click.option("--submitter", metavar="NAME", help="Only jobs that this person has handed in.")
 @click.option("-q", "--query", metavar="TEXT", help="Only jobs whose name holds this text.")
 @click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs: a list of jobs as JSON.")
+@as_json("a list of jobs")
 @asks_server
 def jobs(
     client: Client,
-    status: str | None,
-    tag: str | None,
+    statuses: tuple[str, ...],
+    tags: tuple[str, ...],
     worker: str | None,
+    submitter: str | None,
     query: str | None,
     limit: int,
     *,
     as_json: bool,
 ) -> None:
     """List the jobs, newest first."""
-    found: list[Job] = []
-    cursor: str | None = None
-    while True:
-        page = client.jobs.list(
-            status=status,
-            tag=tag,
-            worker=worker,
-            q=query,
-            limit=min(limit - len(found), PAGE),
-            cursor=cursor,
-        )
-        found += page.jobs
-        cursor = page.next
-        if cursor is None or len(found) >= limit:
-            break
+    every = client.jobs.iterate(
+        page=min(limit + 1, PAGE),
+        status=statuses,
+        tag=tags,
+        worker=worker,
+        submitter=submitter,
+        q=query,
+    )
+    found = list(islice(every, limit + 1))
     if as_json:
-        output.print_json(found)
+        output.print_json(found[:limit])
         return
-    _print(found)
-    if cursor is not None:
+    _print(found[:limit])
+    if len(found) > limit:
         click.echo(f"There are more; see them with --limit {limit * 5}.", err=True)
     elif not found:
-        filtered = status or tag or worker or query
+        filtered = statuses or tags or worker or submitter or query
         click.echo(
             "No job fits."
             if filtered
@@ -71,43 +72,26 @@ def jobs(
         )
 
 
-@click.command()
-@click.argument("job_ids", metavar="ID...", type=JOB_ID, nargs=-1, required=True)
-@asks_server
-def cancel(client: Client, job_ids: tuple[int, ...]) -> None:
-    """Stop jobs: each is told to end, and killed if it does not; cancelled again, at once."""
-    refused = False
-    for job_id in job_ids:
-        try:
-            job = client.jobs.cancel(job_id)
-        except DTrainError as error:
-            refused = True
-            complain(error.detail)
-            continue
-        if job.status is Status.CANCELLED:
-            click.echo(f"Job {job_id} is cancelled.")
-        elif job.status.final:
-            click.echo(f"Job {job_id} had already ended: {job.status}.")
-        else:
-            click.echo(f"Job {job_id} is being stopped.")
-    if refused:
-        click.get_current_context().exit(REFUSED)
-
-
-def _print(jobs: list[Job]) -> None:
-    if not jobs:
-        return
-    shown = table(
-        "ID", "NAME", "STATUS", "DONE", "WORKER", "SUBMITTED", "TOOK", flexible="NAME", right=["ID"]
+def _print(jobs: Sequence[Job]) -> None:
+    shown = Table(
+        Column("ID", right=True),
+        Column("NAME", flexible=True),
+        Column("STATUS"),
+        Column("DONE", spare=1),
+        Column("WORKER", spare=3),
+        Column("BY", spare=5),
+        Column("SUBMITTED", spare=2),
+        Column("TOOK", spare=4),
     )
     for job in jobs:
-        shown.add_row(
-            cell(str(job.id)),
-            cell(job.name),
+        shown.add(
+            str(job.id),
+            job.name,
             cell(describe.state(job), STYLES[job.status]),
-            cell("" if job.fraction is None else f"{job.fraction:.0%}"),
-            cell(job.worker or ""),
-            cell(output.age(job.created_at)),
-            cell(describe.took(job) or ""),
+            "" if job.fraction is None else f"{job.fraction:.0%}",
+            job.worker or "",
+            job.submitter or "",
+            output.age(job.created_at),
+            describe.took(job) or "",
         )
-    console().print(shown)
+    shown.show()

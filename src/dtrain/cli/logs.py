@@ -6,10 +6,14 @@ import io
 import sys
 
 import click
+import msgspec
 
 from dtrain.client.client import Client
+from dtrain.protocol.messages import LogLine
 
-from .connection import JOB_ID, asks_server
+from . import output
+from .arguments import JobId
+from .connection import asks_server
 from .following import follow as follow_job
 
 _BLOCK = 64 * 1024
@@ -17,15 +21,39 @@ _BLOCK = 64 * 1024
 
 
 @click.command()
-@click.argument("job_id", metavar="ID", type=JOB_ID)
+@click.argument("job_id", metavar="ID", type=JobId())
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--attempt", type=click.IntRange(1), help="An earlier attempt; else the latest.")
 @click.option("--tail", metavar="N", type=click.IntRange(0), help="Only the last N lines.")
+@click.option(
+    "--level",
+    type=click.Choice(["progress", "error", "warning", "info"], case_sensitive=False),
+    help="Only lines of this level.",
+)
+@click.option("-q", "--query", metavar="TEXT", help="Only lines that hold this text.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: each line as JSON.")
 @asks_server
 def logs(
-    client: Client, job_id: int, *, follow: bool, attempt: int | None, tail: int | None
+    client: Client,
+    job_id: int,
+    *,
+    follow: bool,
+    attempt: int | None,
+    tail: int | None,
+    level: str | None,
+    query: str | None,
+    as_json: bool,
 ) -> None:
-    """Print what a job has printed, byte for byte."""
+    """Print what a job has printed, byte for byte; chosen lines as text."""
+    if level or query or as_json:
+        if follow or tail is not None:
+            raise click.UsageError(
+                "--level, --query and --json look through what is there: leave out --follow and"
+                " --tail."
+            )
+        for line in client.jobs.lines(job_id, attempt=attempt, level=level, q=query):
+            _print(line, as_json=as_json)
+        return
     start = 0
     if tail is not None:
         attempt, start = _tail(client, job_id, attempt, tail)
@@ -35,6 +63,11 @@ def logs(
     if tail is not None and attempt is None:
         return
     client.jobs.download_log(job_id, sys.stdout.buffer, attempt=attempt, start=start)
+
+
+def _print(line: LogLine, *, as_json: bool) -> None:
+    text = msgspec.json.encode(line).decode() if as_json else output.clean(line.text)
+    sys.stdout.write(f"{text}\n")
 
 
 def _tail(client: Client, job_id: int, attempt: int | None, lines: int) -> tuple[int | None, int]:

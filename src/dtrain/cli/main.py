@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import io
@@ -21,13 +22,36 @@ _COMMANDS = {
     "jobs": ("jobs", "List the jobs."),
     "show": ("show", "Show all about a job."),
     "logs": ("logs", "Print what a job has printed."),
-    "cancel": ("jobs", "Stop jobs."),
+    "metrics": ("metrics", "Show what a job has measured."),
+    "artifacts": ("artifacts", "Download what jobs have left."),
+    "explain": ("history", "Say why a job is where it is."),
+    "events": ("history", "List what has happened to a job."),
+    "wait": ("wait", "Wait until jobs have ended."),
+    "open": ("browse", "Open a job's page in the browser."),
+    "cancel": ("changes", "Stop jobs."),
+    "retry": ("changes", "Hand ended jobs in again."),
+    "clone": ("clone", "Hand a job in again, with changes."),
+    "delete": ("changes", "Forget jobs and all that they left."),
+    "bundle": ("artifacts", "Download what was handed in."),
     "workers": ("workers", "List the workers."),
+    "drain": ("workers", "Have workers take nothing new."),
+    "resume": ("workers", "Have drained workers take jobs again."),
+    "login": ("login", "Keep a server's address and access token."),
+    "logout": ("login", "Forget a server's address and access token."),
     "server": ("run", "Run a server."),
     "worker": ("run", "Run a worker."),
+    "token": ("token", "Show or replace the tokens of a server here."),
+    "backup": ("backup", "Copy a server's data, while it serves."),
+    "restore": ("backup", "Put a copy back."),
+    "move-database": ("backup", "Go from SQLite to PostgreSQL, or back."),
     "demo": ("demo", "See it all at work on this machine."),
+    "completion": ("completion", "Print the script that completes commands in a shell."),
 }
 """For each command the module that holds it, and what it does in a few words."""
+COMPLETION = "_DTRAIN_COMPLETE"
+"""Set by a shell that asks what may be meant."""
+FAILED = 1
+"""The exit status for a job that has failed or was cancelled."""
 REFUSED = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -45,8 +69,32 @@ class Commands(click.Group):
         if cmd_name not in self.list_commands(ctx):
             return None
         module = importlib.import_module(f"dtrain.cli.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
-        return command
+        for found in vars(module).values():
+            if isinstance(found, click.Command) and found.name == cmd_name:
+                return found
+        raise LookupError(f"There is no command {cmd_name} in {module.__name__}.")
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name, or the names that may have been meant."""
+        wanted = args[0]
+        if ctx.resilient_parsing or wanted.startswith("-") or wanted in _COMMANDS:
+            return super().resolve_command(ctx, args)
+        close = difflib.get_close_matches(wanted, self.list_commands(ctx))
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise click.UsageError(f"There is no command {wanted[:100]!r}.{hint}", ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """What may be meant, without importing the commands."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  for shells alone
+
+        found = [
+            CompletionItem(name, help=_COMMANDS[name][1])
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands in the help, without importing them."""
@@ -58,13 +106,17 @@ class Commands(click.Group):
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
+        except (click.ClickException, click.exceptions.Exit):
+            raise
         except Unauthorized as error:
-            complain(f"{error.detail} Give it with --token, or in DTRAIN_TOKEN.")
+            complain(
+                f"{error.detail} Log in with dtrain login, or give it by --token or DTRAIN_TOKEN."
+            )
             ctx.exit(REFUSED)
         except DTrainError as error:
             complain(error.detail)
             ctx.exit(REFUSED)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             _forget_output()
@@ -72,6 +124,14 @@ class Commands(click.Group):
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             complain(f"{place}{error.strerror or error}")
+            ctx.exit(REFUSED)
+        except Exception as error:
+            if os.environ.get("DTRAIN_DEBUG") or _runs_on(ctx.invoked_subcommand):
+                raise
+            complain(
+                f"A fault in DTrain itself ({type(error).__name__}: {error}); see where it is with"
+                " DTRAIN_DEBUG=true, and report it."
+            )
             ctx.exit(REFUSED)
         return result
 
@@ -81,9 +141,12 @@ class Commands(click.Group):
 @click.option(
     "--server",
     metavar="URL",
-    help="The server's address; else DTRAIN_SERVER_URL, else http://localhost:5000.",
+    help="The server's address; else DTRAIN_SERVER_URL, else where you are logged in, else"
+    " http://localhost:5000.",
 )
-@click.option("--token", metavar="TOKEN", help="The server's access token; else DTRAIN_TOKEN.")
+@click.option(
+    "--token", metavar="TOKEN", help="Its access token; else DTRAIN_TOKEN, else as logged in."
+)
 @click.pass_context
 def dtrain(context: click.Context, server: str | None, token: str | None) -> None:
     """Hand in a folder of training code and have it run on whichever machine is free."""
@@ -95,7 +158,14 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may lack the letters of a job's name
+    if COMPLETION in os.environ:
+        importlib.import_module("dtrain.cli.completion").install()
     dtrain(prog_name="dtrain")
+
+
+def _runs_on(name: str | None) -> bool:
+    """Whether a command is a server or a worker, whose log is to hold where a fault was."""
+    return name in _COMMANDS and _COMMANDS[name][0] == "run"
 
 
 def _exists(module: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dtrain.protocol.errors import Invalid
+from .extra import importing_server
 
 _HOME = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -16,15 +16,8 @@ _HOME = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.pass_context
 def server(context: click.Context, home: Path) -> None:
     """Run a server with its settings (config.py) and data in DIR, else in the current folder."""
-    try:
+    with importing_server():
         from dtrain.server.app import serve  # noqa: PLC0415  an optional extra
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("dtrain."):
-            raise
-        raise Invalid(
-            f"The server's packages are not installed ({error.name} is missing); install them with:"
-            " pip install 'dtrain[server]'"
-        ) from error
     context.exit(serve(home.resolve()))
 
 

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from . import output
 
 _BAR = 24
 """Columns."""
 _ERASE = "\r\x1b[K"
+_FROM = 4 * 1024**2
+"""Bytes from which on a bar is shown while they are on their way."""
+_EVERY = 0.1
+"""Seconds between two pictures of such a bar."""
 
 
 class Screen:
@@ -53,8 +60,7 @@ class Screen:
 
     def _draw(self) -> None:
         if self._bar and self._shows_bar and not self._line_is_open:
-            width = shutil.get_terminal_size().columns - 1
-            self._err.write(output.clean(self._bar)[:width])
+            self._err.write(_fitting(output.clean(self._bar)))
             self._is_drawn = True
         self._err.flush()
 
@@ -63,6 +69,49 @@ class Screen:
             self._err.write(_ERASE)
             self._err.flush()
             self._is_drawn = False
+
+
+class Transfer:
+    """A bar for bytes on their way, where there are many of them and somebody watches."""
+
+    def __init__(self, screen: Screen, what: str) -> None:
+        self._screen = screen
+        self._what = what
+        self._begun = time.monotonic()
+        self._first: int | None = None
+        self._drawn = float("-inf")
+
+    def show(self, done: int, total: int | None) -> None:
+        """Say how many bytes there are of how many."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._begun = done, now
+        if not total or total < _FROM or now < self._drawn + _EVERY:
+            return
+        self._drawn = now
+        rate = (done - self._first) / max(now - self._begun, _EVERY)
+        text = f"{self._what}{output.size(done)} of {output.size(total)}  {output.size(rate)}/s"
+        self._screen.progress(done / total, text)
+
+
+@contextmanager
+def transfer(what: str = "") -> Iterator[Transfer]:
+    """A bar that is gone when the block ends; `what` stands before the bytes."""
+    screen = Screen()
+    try:
+        yield Transfer(screen, what)
+    finally:
+        screen.progress(None)
+
+
+def _fitting(line: str) -> str:
+    """As much of a line as the terminal is wide."""
+    width = shutil.get_terminal_size().columns - 1
+    if len(line) * 2 <= width:
+        return line
+    from rich.cells import cell_len, set_cell_size  # noqa: PLC0415  for long lines alone
+
+    return line if cell_len(line) <= width else set_cell_size(line, width)
 
 
 def _bar(fraction: float) -> str:

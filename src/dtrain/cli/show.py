@@ -8,19 +8,21 @@ import click
 from rich.text import Text
 
 from dtrain.client.client import Client
-from dtrain.protocol.messages import Artifact, Explanation, Job
+from dtrain.protocol.messages import Artifact, Event, Explanation, Job
 from dtrain.protocol.states import Status
 
 from . import describe, output, tables
-from .connection import JOB_ID, asks_server
+from .arguments import JobId, as_json
+from .connection import asks_server
+from .history import workers
 
 _LABEL = 12
 """Columns."""
 
 
 @click.command()
-@click.argument("job_id", metavar="ID", type=JOB_ID)
-@click.option("--json", "as_json", is_flag=True, help="For programs: the job as JSON.")
+@click.argument("job_id", metavar="ID", type=JobId())
+@as_json("the job")
 @asks_server
 def show(client: Client, job_id: int, *, as_json: bool) -> None:
     """Show all about a job: where it is, how it ended, what it left."""
@@ -29,6 +31,7 @@ def show(client: Client, job_id: int, *, as_json: bool) -> None:
         output.print_json(job)
         return
     artifacts = client.jobs.artifacts(job_id) if job.artifacts else []
+    earlier = client.jobs.events(job_id) if job.attempt > 1 else []
     waiting = client.jobs.explain(job_id) if job.status is Status.PENDING else None
     terminal = tables.console()
     title = Text(f"Job {job.id}  ", "bold").append(output.clean(job.name))
@@ -38,6 +41,8 @@ def show(client: Client, job_id: int, *, as_json: bool) -> None:
             terminal.print(Text(f"  {name:<{_LABEL}}").append(output.clean(value)))
     if waiting is not None:
         terminal.print(_why(waiting))
+    if earlier:
+        terminal.print(_attempts(earlier))
     if artifacts:
         terminal.print(_left(artifacts))
     if job.traceback:
@@ -59,25 +64,33 @@ def _lines(job: Job, page: str) -> Iterator[tuple[str, str | None]]:
     yield "tags", ", ".join(spec.tags)
     yield "environment", ", ".join(spec.env)
     yield "retry of", None if job.retry_of is None else f"job {job.retry_of}"
+    yield "cancel", "asked for" if job.cancel_requested and not job.status.final else None
     yield "peak memory", None if job.peak_memory is None else output.size(job.peak_memory)
     packed = f"{describe.count(job.bundle.files, 'file')}, {output.size(job.bundle.size)}"
     yield "bundle", f"{packed}, SHA-256 {job.bundle.sha256}"
+    yield "checkpoint", describe.checkpoint(job.checkpoint)
     yield "log", output.size(job.log_bytes) if job.log_bytes else None
 
 
 def _why(explanation: Explanation) -> Text:
     """Why it waits: the sentence, and what keeps it off each worker."""
     text = Text(f"  {'waits':<{_LABEL}}").append(output.clean(explanation.summary))
-    for fit in explanation.workers:
-        lacks = [f"{each.what} {each.wanted} (has {each.has})" for each in fit.shortfalls]
-        reasons = ["declined it"] if fit.declined else []
-        if fit.state != "online":
-            reasons.append(fit.state)
-        if lacks:
-            reasons.append(f"lacks {', '.join(lacks)}")
-        said = output.clean(f"{fit.worker}: {'; '.join(reasons) or 'fits'}")
-        text.append(f"\n  {'':<{_LABEL}}{said}")
+    for line in workers(explanation):
+        text.append(f"\n  {'':<{_LABEL}}{line}")
     return text
+
+
+def _attempts(events: Sequence[Event]) -> Text:
+    """What became of each attempt, on which worker."""
+    lines: dict[int, str] = {}
+    for event in events:
+        attempt = event.data.get("attempt") or 0
+        if event.kind == "claimed":
+            lines[attempt] = f"{attempt} on {event.data.get('worker')}, {output.local(event.at)}"
+        elif attempt in lines and event.data.get("status") != Status.RUNNING:
+            why = event.data.get("message") or event.kind.replace("_", " ")
+            lines[attempt] = f"{lines[attempt]}: {why}"
+    return Text("  attempts\n").append(_indented("\n".join(lines.values())))
 
 
 def _left(artifacts: Sequence[Artifact]) -> Text:

@@ -1,7 +1,8 @@
-"""`dtrain submit`."""
+"""`dtrain submit`, and what is shown of every job that has been handed in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,17 @@ import click
 from dtrain.client.client import Client
 from dtrain.protocol.bundle import PackSummary
 from dtrain.protocol.messages import Job
-from dtrain.protocol.spec import DEFAULT_ENTRY, DEFAULT_REQUIREMENTS
-from dtrain.protocol.states import Executor, OnPartition, Status
 
 from . import describe, output
+from .arguments import as_json
 from .connection import asks_server
+from .following import exit_status
 from .following import follow as follow_job
-from .screen import Screen
+from .screen import transfer
+from .specs import given, refuse_both, spec_options
 
 _LARGE = 100 * 1024**2
 """Bytes from which on the largest files are named."""
-_BAR_FROM = 4 * 1024**2
-"""Bytes from which on a bar is shown while they are sent."""
 _ODD = ("a link", "not a regular file")
 """How the reasons begin for which something is left out that nobody has asked to leave out."""
 _NAMED = 5
@@ -30,89 +30,43 @@ _NAMED = 5
 @click.command()
 @click.argument("path", metavar="FOLDER|ZIP", type=click.Path(path_type=Path))
 @click.argument("args", metavar="[-- ARG...]", nargs=-1)
-@click.option("--name", help="What the job is called; else as the folder is.")
-@click.option("--main-entry", metavar="PATH", help=f"The script to run; else {DEFAULT_ENTRY}.")
-@click.option(
-    "--arg", "more_args", metavar="TEXT", multiple=True, help="An argument for the script."
-)
-@click.option(
-    "--requirements-file",
-    metavar="PATH",
-    help=f"What to install first; else {DEFAULT_REQUIREMENTS} if there is one.",
-)
-@click.option("--python", metavar="VERSION", help="The Python to run with, such as 3.11.")
-@click.option("--env", metavar="NAME=VALUE", multiple=True, help="A variable of the environment.")
-@click.option("--tag", "tags", multiple=True, help="A word to find the job by.")
-@click.option("--priority", help="From 0 to 100; higher goes first.")
-@click.option("--cpus", help="Processor cores to set aside.")
-@click.option("--memory-gb", help="Memory to set aside, and the job's limit.")
-@click.option("--gpus", help="GPUs to set aside.")
-@click.option(
-    "--label",
-    "labels",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="A label that the worker must have.",
-)
-@click.option("--time-limit", metavar="TIME", help="When to end it: 90s, 15m, 2h, 1d.")
-@click.option("--max-retries", help="New attempts after one that failed.")
-@click.option(
-    "--on-partition",
-    type=click.Choice([choice.value for choice in OnPartition]),
-    help="What a worker does with it that is cut off from the server.",
-)
-@click.option("--image", help="A container image to run in.")
-@click.option(
-    "--executor", type=click.Choice([choice.value for choice in Executor]), help="How to run it."
-)
-@click.option(
-    "-f", "--follow", is_flag=True, help="Print its log until it has ended; exit 1 if it fails."
-)
-@click.option("--json", "as_json", is_flag=True, help="For programs: the job as JSON.")
+@spec_options
+@as_json("the job")
 @asks_server
 def submit(
     client: Client,
     path: Path,
     args: tuple[str, ...],
-    more_args: tuple[str, ...],
     *,
     follow: bool,
     as_json: bool,
-    **spec: Any,
+    **options: Any,
 ) -> None:
     """Hand in a folder, or a ZIP file of one, as a job.
 
     What follows -- goes to the script: dtrain submit FOLDER -- --epochs 5
+
+    A dtrain.yaml in the folder says the same as the options, which win.
     """
-    if follow and as_json:
-        raise click.UsageError("--follow prints the log, --json the job: give one of them.")
-    spec["args"] = more_args + args
-    given = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in spec.items()
-    }
-    job = _submitted(client, path, {name: value for name, value in given.items() if value})
+    refuse_both(follow=follow, as_json=as_json)
+    with transfer("sent ") as sending:
+        fields = given(options, args)
+        job = client.submit(path, packed=_tell, progress=sending.show, **fields)
     if as_json:
         output.print_json(job)
-        return
-    click.echo(f"Job {job.id}: {client.page(job.id)}", err=follow)
-    if not follow:
-        click.echo(f"Follow it with: dtrain logs -f {job.id}")
-        return
-    ended = follow_job(client, job.id)
-    click.get_current_context().exit(0 if ended.status is Status.COMPLETED else 1)
+    else:
+        handed_in(client, [job], follow=follow)
 
 
-def _submitted(client: Client, path: Path, spec: dict[str, Any]) -> Job:
-    screen = Screen()
-
-    def sent(done: int, total: int | None) -> None:
-        if total and total >= _BAR_FROM:
-            screen.progress(done / total, f"{output.size(done)} of {output.size(total)} sent")
-
-    try:
-        return client.submit(path, packed=_tell, progress=sent, **spec)
-    finally:
-        screen.progress(None)
+def handed_in(client: Client, jobs: Sequence[Job], *, follow: bool) -> None:
+    """Say where new jobs are; with `follow` print their logs, and exit by how they end."""
+    for job in jobs:
+        click.echo(f"Job {job.id}: {client.page(job.id)}", err=follow)
+        if not follow:
+            click.echo(f"Follow it with: dtrain logs -f {job.id}")
+    if follow:
+        ended = [follow_job(client, job.id) for job in jobs]
+        click.get_current_context().exit(exit_status(ended))
 
 
 def _tell(summary: PackSummary) -> None:

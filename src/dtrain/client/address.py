@@ -11,6 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from dtrain.protocol.errors import Invalid
 
+CA_FILE = "DTRAIN_CA_FILE"
+_CA_VARIABLES = (CA_FILE, "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 _FORM = "http://host:port or https://host"
 
 
@@ -48,35 +50,53 @@ def checked_token(token: str) -> str:
 
 def proxy_for(parts: SplitResult) -> str | None:
     """The environment's proxy for an address; never one for this machine itself."""
-    if _is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
+    if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
-def trust() -> ssl.SSLContext:
-    """The CAs to trust: those of REQUESTS_CA_BUNDLE, else of SSL_CERT_FILE, else the system's.
+def origin(url: str) -> str:
+    """What tells one server from another: scheme, host and port.
+
+    Raises:
+        Invalid: it is not the address of an HTTP server.
+    """
+    parts = checked_address(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+def trust(ca_file: str | None = None) -> ssl.SSLContext:
+    """The CAs to trust.
+
+    Args:
+        ca_file: a file or folder with them, which alone are trusted; else what DTRAIN_CA_FILE,
+            REQUESTS_CA_BUNDLE or SSL_CERT_FILE names, else the system's.
 
     Raises:
         Invalid: the file or folder named cannot be used.
     """
-    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
-        bundle = os.environ.get(name)
-        if not bundle:
-            continue
-        try:
-            if Path(bundle).is_dir():
-                return ssl.create_default_context(capath=bundle)
-            return ssl.create_default_context(cafile=bundle)
-        except OSError as error:
-            raise Invalid(
-                f"{name} names {bundle!r}, which cannot be used ({error}); correct or unset it."
-            ) from error
-    return ssl.create_default_context()
+    named = {"ca_file": ca_file} | {name: os.environ.get(name) for name in _CA_VARIABLES}
+    name, bundle = next(((name, path) for name, path in named.items() if path), (None, None))
+    if bundle is None:
+        return ssl.create_default_context()
+    try:
+        if Path(bundle).is_dir():
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        if isinstance(error, ssl.SSLError):
+            reason = "it holds no certificate in PEM"
+        raise Invalid(
+            f"{name} names {bundle!r}, which cannot be used ({reason}); correct or unset it."
+        ) from error
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, so that nothing on the way can listen."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

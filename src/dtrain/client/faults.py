@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import BadStatusLine, LineTooLong, RemoteDisconnected, UnknownProtocol, responses
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
@@ -22,6 +22,11 @@ from dtrain.protocol.errors import (
 
 _TRY_AGAIN = frozenset({408, 425, 429})
 _TOO_LARGE = frozenset({413, 414, 431})
+# What OpenSSL calls the reasons for which it refuses a certificate (X509_V_ERR_…).
+_NOT_YET = 9
+_EXPIRED = 10
+_UNKNOWN_CA = frozenset({18, 19, 20, 21})
+_WRONG_NAME = frozenset({62, 64})
 
 
 def is_problem(headers: Mapping[str, str]) -> bool:
@@ -56,6 +61,8 @@ def broken(url: str, error: BaseException) -> Unreachable:
     root = _root(error)
     garbage = isinstance(root, (BadStatusLine, LineTooLong, UnknownProtocol))
     if garbage and not isinstance(root, RemoteDisconnected):
+        if url.startswith("http:"):
+            return not_dtrain(url, "bytes that are not HTTP, perhaps those of HTTPS")
         return not_dtrain(url, "bytes that are not HTTP")
     return Unreachable(f"The connection to {url} broke off ({cause(error)}); try again.")
 
@@ -64,13 +71,38 @@ def no_trust(url: str, error: BaseException) -> Unreachable:
     """The error for a TLS connection that did not come about."""
     root = _root(error)
     if isinstance(root, ssl.SSLCertVerificationError):
-        return Unreachable(
-            f"The certificate of {url} is not trusted ({root.verify_message}); check the address,"
-            " or name the file of the CA that signed it in SSL_CERT_FILE."
-        )
+        return _untrusted(url, root)
     return Unreachable(
         f"{url} does not speak TLS as expected ({cause(error)}); check the port, and whether the"
         " address begins with http:// instead."
+    )
+
+
+def _untrusted(url: str, error: ssl.SSLCertVerificationError) -> Unreachable:
+    """The error for a certificate that was refused."""
+    host = urlsplit(url).hostname
+    sentences = {
+        _EXPIRED: f"The certificate of {url} has expired; have it renewed there, or correct this"
+        " machine's clock.",
+        _NOT_YET: f"The certificate of {url} is not valid yet; correct this machine's clock, or the"
+        " certificate.",
+        **dict.fromkeys(
+            _WRONG_NAME,
+            f"The certificate at {url} is not for {host}; use an address that it names, or have"
+            f" {host} added to it.",
+        ),
+        **dict.fromkeys(
+            _UNKNOWN_CA,
+            f"The certificate of {url} is signed by a CA that this machine does not know; if it is"
+            " your own, name its file in DTRAIN_CA_FILE (ca_file in a worker's config.json).",
+        ),
+    }
+    known = sentences.get(error.verify_code)
+    return Unreachable(
+        known
+        or f"The certificate of {url} is not trusted ({error.verify_message}); have it"
+        " corrected there.",
+        code="untrusted",
     )
 
 

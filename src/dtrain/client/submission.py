@@ -1,4 +1,4 @@
-"""What a submission consists of: the fields of a form, and a bundle."""
+"""Handing a job in: what is said about it, its bundle, and sending both until an answer comes."""
 
 from __future__ import annotations
 
@@ -7,44 +7,100 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from dtrain.protocol.bundle import PackSummary, pack
+import msgspec
+
+from dtrain.protocol import routes
+from dtrain.protocol.bundle import UNLIMITED, PackSummary, pack, read
 from dtrain.protocol.errors import Invalid
-from dtrain.protocol.spec import parse_spec
+from dtrain.protocol.jobfile import JOB_FILE, MAX_JOB_FILE, read_job_file
+from dtrain.protocol.messages import BundleInfo, Job, encode
+from dtrain.protocol.spec import JobSpec, parse_spec
+
+from .multipart import Multipart
+from .once import once
+from .transport import Progress, Transport
+
+Packed = Callable[[PackSummary], None]
 
 
-def form_fields(raw: Mapping[str, object]) -> list[tuple[str, str]]:
-    """The fields of a spec as a form carries them, once they have been found acceptable.
+def hand_in(
+    transport: Transport,
+    path: Path,
+    given: Mapping[str, object],
+    *,
+    packed: Packed | None,
+    progress: Progress | None,
+) -> Job:
+    """Send a folder or a ZIP file as a new job; one job, however often it has to be sent.
 
     Raises:
-        Invalid: a field is not acceptable, or is of a kind that no form can carry.
+        Invalid: there is no such folder or ZIP, or a field is not acceptable, here or in the
+            bundle's `dtrain.yaml`; nothing was sent.
+        DTrainError: the server refuses it, or cannot be reached.
     """
-    spec = parse_spec(raw)
-    fields: list[tuple[str, str]] = []
-    for name, given in raw.items():
-        if given == "" or (given is None and name != "requirements_file"):
-            continue
-        value = getattr(spec, name)
-        texts = _texts(value)
-        if len(texts) == 1 and isinstance(value, (list, dict)) and not _is_plain(name, texts[0]):
-            raise Invalid(
-                f"The field {name} holds a single item with line breaks, commas or blanks at its"
-                " ends, which cannot be handed in; write it without, or give two items.",
-                field=name,
-            )
-        if value is None:
-            raise Invalid(
-                f"The field {name} cannot be handed in as None; leave it out, and its file out of"
-                " the bundle.",
-                field=name,
-            )
-        fields += [(name, text) for text in texts]
-    return fields
+    title = path.resolve().name.removesuffix(".zip")
+    fields_to_send(given, {}, title)
+    with _bundle_of(path, packed) as file:
+        fields = fields_to_send(given, _job_file_in(file), title)
+        form = Multipart(
+            [("spec", encode(fields).decode())], file, file_name=f"{title}.zip", progress=progress
+        )
+        response = once(lambda headers: transport.upload(routes.JOBS, form, headers=headers))
+    return response.decode(Job)
+
+
+def hand_in_again(
+    transport: Transport, bundle: BundleInfo, spec: JobSpec, changes: Mapping[str, object]
+) -> Job:
+    """Make a new job of a bundle that the server has, and of a spec with changes.
+
+    Raises:
+        Invalid: a changed field is not acceptable; nothing was sent.
+        DTrainError: the server refuses it, or cannot be reached.
+    """
+    spec = parse_spec({**msgspec.to_builtins(spec), **_said(changes)})
+    body = encode({**msgspec.to_builtins(spec), "bundle": bundle.sha256})
+    kind = {"Content-Type": "application/json"}
+    response = once(
+        lambda headers: transport.request("POST", routes.JOBS, body=body, headers=headers | kind)
+    )
+    return response.decode(Job)
+
+
+def fields_to_send(
+    given: Mapping[str, object], job_file: Mapping[str, object], title: str
+) -> dict[str, Any]:
+    """The fields that were given, and a name where there is none, as JSON carries them.
+
+    Args:
+        given: what was said; it wins.
+        job_file: what the bundle says about itself, which the server reads there.
+        title: what the job is called where neither says it.
+
+    Raises:
+        Invalid: a field is not acceptable.
+    """
+    said = _said(given)
+    if not said.get("name") and not job_file.get("name"):
+        said["name"] = title
+    spec = parse_spec({**job_file, **said})
+    fields: dict[str, Any] = msgspec.to_builtins(spec)
+    return {name: fields[name] for name in said}
+
+
+def _said(given: Mapping[str, object]) -> dict[str, object]:
+    """The fields of which something was said; None says something of one field alone."""
+    return {
+        name: value
+        for name, value in given.items()
+        if value != "" and (value is not None or name == "requirements_file")
+    }
 
 
 @contextmanager
-def bundle_of(path: Path, packed: Callable[[PackSummary], None] | None) -> Iterator[BinaryIO]:
+def _bundle_of(path: Path, packed: Packed | None) -> Iterator[BinaryIO]:
     """The ZIP to hand in: the file itself, or a folder packed into a temporary one."""
     if path.is_dir():
         with tempfile.TemporaryFile() as file:
@@ -67,17 +123,8 @@ def bundle_of(path: Path, packed: Callable[[PackSummary], None] | None) -> Itera
         yield file
 
 
-def _texts(value: object) -> list[str]:
-    """The texts of a form's field: one for each item of a list or pair of a map."""
-    if isinstance(value, dict):
-        return [f"{key}={text}" for key, text in value.items()]
-    return list(value) if isinstance(value, list) else [str(value)]
-
-
-def _is_plain(name: str, text: str) -> bool:
-    """Whether a text alone is read as one item, as it stands."""
-    if not text or "\n" in text or "\r" in text:
-        return False
-    return name in {"env", "labels"} or (
-        text == text.strip() and ("," not in text or name != "tags")
-    )
+def _job_file_in(bundle: BinaryIO) -> dict[str, object]:
+    """What a bundle says about itself."""
+    path = Path(f"/dev/fd/{bundle.fileno()}")  # a temporary one has no name
+    content = read(path, JOB_FILE, MAX_JOB_FILE + 1, UNLIMITED)
+    return {} if content is None else read_job_file(content)

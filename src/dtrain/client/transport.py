@@ -114,6 +114,8 @@ class Transport:
     Args:
         base_url: where the server is, such as `http://localhost:5000`; a path in front is kept.
         token: the bearer token, where the server wants one.
+        ca_file: the CAs to trust; see `address.trust`.
+        headers: sent with every request.
         connect_timeout: seconds for a connection to come about.
         read_timeout: seconds for which the server may be silent.
 
@@ -126,6 +128,8 @@ class Transport:
         base_url: str,
         token: str | None = None,
         *,
+        ca_file: str | None = None,
+        headers: Mapping[str, str] | None = None,
         connect_timeout: float = 5.0,
         read_timeout: float = 30.0,
     ) -> None:
@@ -133,10 +137,10 @@ class Transport:
         self.base_url = parts.geturl().rstrip("/")
         self.connect_timeout = connect_timeout
         self.read_timeout = read_timeout
-        self._headers = {"User-Agent": f"dtrain/{__version__}"}
+        self._headers = {"User-Agent": f"dtrain/{__version__}", **(headers or {})}
         if token:
             self._headers["Authorization"] = f"Bearer {checked_token(token)}"
-        self._pool = _pool(parts)
+        self._pool = _pool(parts, ca_file)
 
     def request(
         self,
@@ -344,10 +348,10 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
-def _pool(parts: SplitResult) -> urllib3.PoolManager:
+def _pool(parts: SplitResult, ca_file: str | None) -> urllib3.PoolManager:
     proxy = proxy_for(parts)
     secure = parts.scheme == "https" or (proxy or "").startswith("https:")
-    context = trust() if secure else None
+    context = trust(ca_file) if secure else None
     if proxy is None:
         pool = urllib3.PoolManager(1, maxsize=_CONNECTIONS, ssl_context=context)
     else:

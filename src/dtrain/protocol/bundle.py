@@ -18,11 +18,12 @@ from typing import BinaryIO
 
 from .bundlepaths import shown
 from .packing import PackSummary, Skipped, pack
-from .zipcheck import DEFAULT_LIMITS, BundleLimits, Entry, read_contents
+from .zipcheck import DEFAULT_LIMITS, UNLIMITED, BundleLimits, Entry, read_contents
 from .zipformat import damaged
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "UNLIMITED",
     "BundleFile",
     "BundleLimits",
     "BundleListing",
@@ -32,6 +33,7 @@ __all__ = [
     "extract",
     "inspect",
     "pack",
+    "read",
     "sha256_of",
     "shown",
 ]
@@ -97,6 +99,20 @@ def extract(path: Path, into: Path, limits: BundleLimits = DEFAULT_LIMITS) -> Bu
     return _listing(contents.files)
 
 
+def read(path: Path, name: str, most: int, limits: BundleLimits = DEFAULT_LIMITS) -> bytes | None:
+    """A file in a bundle, or its first `most` bytes; None if there is no such file.
+
+    Raises:
+        Invalid: as `extract`.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as archive:
+        for entry in read_contents(archive.fileno(), limits).files:
+            if entry.path == name:
+                return _beginning(archive, entry, most)
+    return None
+
+
 def entry_hint(listing: BundleListing, wanted: str, field: str = "main_entry") -> str:
     """The second half of `There is no main.py in the bundle: …`: what is there, and what to do.
 
@@ -138,19 +154,34 @@ def _named(paths: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(named[:-1]), *named[-1:])))
 
 
+def _beginning(archive: BinaryIO, entry: Entry, most: int) -> bytes:
+    found = bytearray()
+    for piece in _checked(archive, entry):
+        found += piece
+        if len(found) >= most:
+            break
+    return bytes(found[:most])
+
+
 def _unpack(archive: BinaryIO, entry: Entry, to: Path) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(to, "wb", opener=lambda name, _: os.open(name, flags, 0o600)) as file:
+        os.fchmod(file.fileno(), 0o755 if entry.executable else 0o644)
+        for piece in _checked(archive, entry):
+            file.write(piece)
+
+
+def _checked(archive: BinaryIO, entry: Entry) -> Iterator[bytes]:
+    """An entry's bytes, unpacked; refused at the latest behind the last, if they are not right."""
     size = 0
     crc = 0
     try:
-        with open(to, "wb", opener=lambda name, _: os.open(name, flags, 0o600)) as file:
-            os.fchmod(file.fileno(), 0o755 if entry.executable else 0o644)
-            for piece in _pieces(archive, entry):
-                size += len(piece)
-                if size > entry.size:
-                    break
-                crc = zlib.crc32(piece, crc)
-                file.write(piece)
+        for piece in _pieces(archive, entry):
+            size += len(piece)
+            if size > entry.size:
+                break
+            crc = zlib.crc32(piece, crc)
+            yield piece
     except zlib.error:
         raise damaged(f"the content of {shown(entry.path)} cannot be decompressed") from None
     if size != entry.size or crc != entry.crc:

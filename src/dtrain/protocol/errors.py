@@ -8,14 +8,20 @@
     │   ├── NotFound       no such job, worker, file                       404
     │   └── Conflict       the state of things does not allow it           409, 410, 416, 426
     ├── Unavailable        try again later                                 429, 5xx
-    └── Unreachable        no answer at all; never on the wire
+    ├── Unreachable        no answer at all; never on the wire
+    └── JobFailed          a job that was waited for; never on the wire
 
 On the wire an error is a problem document (RFC 9457) with the members of `Problem`.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from .messages import Job
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -120,6 +126,19 @@ class Unreachable(DTrainError):
 
     status = 503
     code = "unreachable"
+
+
+class JobFailed(DTrainError):
+    """A job that was to complete has failed or was cancelled."""
+
+    status = 500
+    code = "job_failed"
+
+    def __init__(self, job: Job) -> None:
+        said = f"Job {job.id} {'was cancelled' if job.reason == 'user' else job.status}"
+        super().__init__(f"{said}: {job.message}" if job.message else f"{said}.")
+        self.job = job
+        """As it was when it had ended."""
 
 
 _BY_STATUS: dict[int, type[DTrainError]] = {

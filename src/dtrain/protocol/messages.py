@@ -12,11 +12,15 @@ from typing import Annotated, Any
 import msgspec
 
 from .resources import Capacity, Shortfall
-from .spec import JobSpec
+from .spec import JSON_FIELDS, JobSpec
 from .states import Phase, Reason, Status
 
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+LONGEST_REASON = 500
+DeclineReason = Annotated[str, msgspec.Meta(max_length=LONGEST_REASON)]
+"""Why an owner does not want a job."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +40,50 @@ class BundleInfo(Answer, frozen=True, kw_only=True):
     files: int
 
 
+Submission = msgspec.defstruct(
+    "Submission",
+    [("bundle", Sha256), *JSON_FIELDS],
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+"""A job as it is handed in as JSON: the spec, and `bundle`, a ZIP that the server has already."""
+
+
+class BundleEntry(Answer, frozen=True, kw_only=True):
+    """A file in a bundle."""
+
+    path: str
+    size: int
+    """Bytes, unpacked."""
+
+
+class BundleContents(Answer, frozen=True, kw_only=True):
+    """What a bundle holds, by path."""
+
+    files: list[BundleEntry]
+    expanded: int
+    """Bytes of all files, unpacked."""
+
+
+class CheckpointInfo(Answer, frozen=True, kw_only=True):
+    """The newest checkpoint that the server has of a job."""
+
+    generation: int
+    """Counted from 1 within the job."""
+    attempt: int
+    """The attempt that left it."""
+    files: int
+    size: int
+    """Bytes of all files."""
+    taken_at: Moment
+
+
 class Job(Answer, frozen=True, kw_only=True):
     """A job as the API shows it."""
 
     id: int
+    """Its number, for life."""
     name: str
     status: Status
     phase: Phase | None
@@ -53,27 +97,39 @@ class Job(Answer, frozen=True, kw_only=True):
     worker: str | None
     """The name of the latest attempt's worker."""
     worker_id: str | None
+    """Its id."""
     progress: dict[str, Any] | None
     """The latest PROGRESS record; NaN and infinities as text."""
     fraction: float | None
     """How much is done, from 0 to 1, where the records tell."""
     exit_code: int | None
+    """Of its script; None if it has not exited by itself."""
     signal: int | None
+    """The number of the signal that ended it."""
     peak_memory: int | None
-    """Bytes."""
+    """The most that it used, in bytes."""
     traceback: str | None
     """The last lines of the traceback."""
     log_bytes: int
+    """How long the log of the latest attempt is."""
     artifacts: int
-    """How many there are."""
+    """How many files the latest attempt has left."""
     cancel_requested: bool
+    """Whether a user has asked for its end."""
     retry_of: int | None
+    """The job that this one repeats."""
     submitter: str | None
+    """Who handed it in, by their own word."""
     spec: JobSpec
+    """What was said about it, with the defaults filled in."""
     bundle: BundleInfo
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    created_at: Moment
+    started_at: Moment | None
+    """When the latest attempt was claimed."""
+    finished_at: Moment | None
+    """When it ended for good."""
+    checkpoint: CheckpointInfo | None = None
+    """What its next attempt would go on from."""
 
 
 class JobPage(Answer, frozen=True, kw_only=True):
@@ -102,14 +158,47 @@ class ArtifactList(Answer, frozen=True, kw_only=True):
     artifacts: list[Artifact]
 
 
+class CheckpointFile(Answer, frozen=True, kw_only=True):
+    """A file of a checkpoint."""
+
+    path: str
+    size: int
+    """Bytes."""
+    sha256: Sha256
+    mode: int
+    """Its permission bits."""
+
+
+class Checkpoint(Answer, frozen=True, kw_only=True):
+    """What a job had in its checkpoint folder at one moment."""
+
+    generation: int
+    """Counted from 1 within the job; the newest has the highest."""
+    attempt: int
+    """The attempt that left it."""
+    size: int
+    """Bytes of all files."""
+    taken_at: Moment
+    files: list[CheckpointFile]
+    """By path."""
+
+
+class CheckpointList(Answer, frozen=True, kw_only=True):
+    """The checkpoints of a job that are kept, the newest first."""
+
+    checkpoints: list[Checkpoint]
+
+
 class Event(Answer, frozen=True, kw_only=True):
     """One change of a job or a worker."""
 
     id: int
+    """Rises with each change; of all jobs and workers."""
     kind: str
+    """What happened, as a word."""
     job_id: int | None
     worker_id: str | None
-    at: datetime
+    at: Moment
     data: dict[str, Any]
 
 
@@ -142,6 +231,19 @@ class LogPage(Answer, frozen=True, kw_only=True):
     total_bytes: int
 
 
+class LogMatches(Answer, frozen=True, kw_only=True):
+    """Which lines of one attempt's log match, without the lines."""
+
+    attempt: int
+    ranges: list[Annotated[list[int], msgspec.Meta(min_length=2, max_length=2)]]
+    """The first and the last number of lines that follow each other, rising."""
+    next: int
+    """The `after` of the following answer."""
+    more: bool
+    """Whether lines that are there already were not looked at."""
+    total_lines: int
+
+
 class LogPiece(Answer, frozen=True, kw_only=True):
     """Log bytes as a stream brings them; exactly one of `text` and `base64` is set."""
 
@@ -160,7 +262,7 @@ class MetricRecord(Answer, frozen=True, kw_only=True):
     seq: int
     """Counted from 0 within the attempt."""
     step: float
-    at: datetime
+    at: Moment
     """When the server stored it."""
     values: dict[str, Any]
 
@@ -205,7 +307,11 @@ class Worker(Answer, frozen=True, kw_only=True):
     """The jobs that run on it."""
     asks: bool
     """Whether its owner is asked before a job starts."""
-    last_seen: datetime
+    last_seen: Moment
+    answer_on_page: bool = False
+    """Whether its owner may answer offers on its page."""
+    offers: list[int] = []
+    """The jobs that are before its owner."""
 
 
 class WorkerList(Answer, frozen=True, kw_only=True):
@@ -221,6 +327,8 @@ class WorkerFit(Answer, frozen=True, kw_only=True):
     worker: str
     state: str
     declined: bool
+    reason: str | None = None
+    """Why its owner declined, where the owner said so."""
     shortfalls: list[Shortfall]
 
 
@@ -232,6 +340,25 @@ class Explanation(Answer, frozen=True, kw_only=True):
     position: int | None
     """How many waiting jobs go before it; None if it does not wait."""
     workers: list[WorkerFit]
+    retry_in: float | None = None
+    """Seconds until the next attempt may start, while the job waits for that."""
+
+
+class OwnerAnswer(Ask, frozen=True, kw_only=True):
+    """What an owner says to an offer from elsewhere than the worker's terminal."""
+
+    accept: bool
+    code: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    """The owner's code, which the worker shows at its start."""
+    reason: DeclineReason | None = None
+    """Why not."""
+
+
+class OfferSettled(Answer, frozen=True, kw_only=True):
+    """The worker has acted on its owner's answer."""
+
+    job_id: int
+    accepted: bool
 
 
 _encoder = msgspec.json.Encoder()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from .spec import JobSpec
 from .states import Executor
+
+_RANGE = re.compile(r"(\d{1,4}\.\d{1,4})\.(\d{1,4})-(\d{1,4})", re.ASCII)
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +20,47 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     memory: int
     """Bytes."""
+
+
+class Protection(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a worker's isolation is on, as a small real job has shown when the agent started."""
+
+    memory: str
+    """What holds the limits of memory: `cgroup`, the kernel; `supervised`, looking every second."""
+    cpu: str
+    """What holds those of processors: `cgroup`; `affinity`, whole ones for all jobs together."""
+    pids: bool
+    """Whether the number of a job's processes has a limit."""
+    uid: bool
+    """Whether each job runs as a user of its own."""
+    pid_namespace: bool
+    """Whether a job sees no processes but its own."""
+    filesystem: bool
+    """Whether a job writes nowhere but where it should, and sees nothing of the worker's files."""
+
+    @property
+    def level(self) -> str:
+        """The word for it: `namespace`, `user` or `process`."""
+        if self.pid_namespace and self.filesystem:
+            return "namespace"
+        return "user" if self.uid else "process"
+
+    @property
+    def words(self) -> str:
+        """What jobs have of their own, and what holds their limits, as a part of a sentence."""
+        parts = {"user": self.uid, "processes": self.pid_namespace, "files": self.filesystem}
+        own = [word for word, has in parts.items() if has]
+        apart = f"a job has its own {_listed(own)}" if own else "jobs have nothing of their own"
+        held = {"memory": self.memory, "CPUs": self.cpu, "processes": self.pids and "cgroup"}
+        by_kernel = [word for word, how in held.items() if how == "cgroup"]
+        limits = f"cgroups hold limits of {_listed(by_kernel)}" if by_kernel else "no cgroups"
+        return f"{apart}; {limits}"
+
+
+def _listed(words: list[str]) -> str:
+    """Words as a list in a sentence."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,8 +76,12 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     pythons: list[str] = []
     """Versions of the interpreters found, the worker's own first."""
+    fetchable_pythons: list[str] = []
+    """Versions that the worker can fetch when a job asks for one, as `version_ranges` has them."""
     isolation: str = "process"
     """The level of isolation that a probe has shown to work; never more than was shown."""
+    protection: Protection | None = None
+    """What that consists of; None from a worker that does not say."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,8 +168,11 @@ def shortfalls(request: Request, capacity: Capacity, free: Free) -> list[Shortfa
         wanted = Executor.DOCKER if asked is Executor.AUTO else asked
         has = ", ".join(capacity.executors)
         found.append(Shortfall(what="executor", wanted=wanted, has=has, lasting=True))
-    if request.python and not _has_python(request.python, capacity.pythons):
+    is_contained = request.executor is Executor.DOCKER or request.image is not None
+    if request.python and not is_contained and not _has_python(request.python, capacity):
         has = ", ".join(capacity.pythons) or "none known"
+        if capacity.fetchable_pythons:
+            has += f"; can fetch {', '.join(capacity.fetchable_pythons)}"
         found.append(Shortfall(what="python", wanted=request.python, has=has, lasting=True))
     return found
 
@@ -136,5 +188,36 @@ def _has_executor(request: Request, capacity: Capacity) -> bool:
     return request.executor in capacity.executors
 
 
-def _has_python(wanted: str, pythons: list[str]) -> bool:
-    return any(found == wanted or found.startswith(f"{wanted}.") for found in pythons)
+def _has_python(wanted: str, capacity: Capacity) -> bool:
+    has = [*capacity.pythons, *capacity.fetchable_pythons]
+    return any(_is_among(wanted, versions) for versions in has)
+
+
+def _is_among(wanted: str, versions: str) -> bool:
+    """Whether a version that was asked for is one of `3.12.2-4`, or the single one given."""
+    several = _RANGE.fullmatch(versions)
+    if several is None:
+        return _is_one(versions, wanted)
+    minor, _, patch = wanted.rpartition(".")
+    if minor != several[1]:
+        return _is_one(several[1], wanted)
+    return len(patch) <= 4 and int(several[2]) <= int(patch) <= int(several[3])
+
+
+def _is_one(version: str, wanted: str) -> bool:
+    return version == wanted or version.startswith(f"{wanted}.")
+
+
+def version_ranges(versions: list[str]) -> list[str]:
+    """Versions such as `3.12.4`, the newest first, those without a gap as one: `3.12.2-4`."""
+    parts = sorted({tuple(map(int, version.split("."))) for version in versions}, reverse=True)
+    ranges: list[tuple[tuple[int, ...], int]] = []
+    for *minor, patch in parts:
+        if ranges and ranges[-1][0] == (*minor, patch + 1):
+            ranges[-1] = ((*minor, patch), ranges[-1][1])
+        else:
+            ranges.append(((*minor, patch), patch))
+    return [
+        ".".join(map(str, first)) + ("" if first[-1] == last else f"-{last}")
+        for first, last in ranges
+    ]

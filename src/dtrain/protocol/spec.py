@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
 
+from .complaints import complaint
+from .duration import in_seconds
 from .errors import Invalid
+from .images import image_name
 from .states import Executor, OnPartition
 
 DEFAULT_ENTRY = "main.py"
 DEFAULT_REQUIREMENTS = "requirements.txt"
 
+PROJECT = "pyproject.toml"
+LOCK = "uv.lock"
+DOCKERFILE = "Dockerfile"
+
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 RelativePath = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 
 
-class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What is to run, and what it needs."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -35,19 +42,20 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = []
     """Arguments given to the script."""
     requirements_file: RelativePath | None = DEFAULT_REQUIREMENTS
-    """Requirements to install first, in the bundle. The default may be absent; None means none."""
+    """What to install first, a file of the bundle. For the default, should it be absent, stands
+    what `default_requirements` finds; None means nothing."""
     python: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+){0,2}$")] | None = None
-    """A Python version such as `3.11`; None takes the worker's own."""
+    """A Python version such as `3.11`; None takes the worker's own, or that of the image."""
     env: Annotated[dict[str, str], msgspec.Meta(max_length=200)] = {}
     """Environment variables of the job."""
     tags: Annotated[list[Label], msgspec.Meta(max_length=50)] = []
-    """Words to find the job by."""
+    """Words to find the job by, without commas."""
     priority: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     """Higher goes first; among equals, the older job."""
     cpus: Annotated[float, msgspec.Meta(gt=0, le=4096)] | None = None
     """Processor cores to set aside; None sets none aside."""
     memory_gb: Annotated[float, msgspec.Meta(gt=0, le=65536)] | None = None
-    """Memory to set aside, and the job's limit, in units of 1024³ bytes."""
+    """Memory to set aside, in units of 1024³ bytes."""
     gpus: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     """Whole GPUs to set aside."""
     labels: Annotated[dict[Label, Label], msgspec.Meta(max_length=50)] = {}
@@ -66,12 +74,48 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 FIELDS = tuple(field.name for field in msgspec.structs.fields(JobSpec))
 
+_Duration = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?[smhd]?$")]
+JSON_FIELDS: list[tuple[str, Any, Any]] = [
+    (
+        field.name,
+        field.type | _Duration | msgspec.UnsetType
+        if field.name == "time_limit"
+        # Every other field has in JSON the type that it has here.
+        else field.type | msgspec.UnsetType,
+        msgspec.UNSET,
+    )
+    for field in msgspec.structs.fields(JobSpec)
+]
+"""The fields as JSON brings them, any of which may be left out: name, type, default."""
+JobFields = msgspec.defstruct(
+    "JobFields", JSON_FIELDS, frozen=True, kw_only=True, forbid_unknown_fields=True
+)
+
 _LISTS = {"args", "tags"}
 _MAPS = {"env", "labels"}
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)\s*", re.ASCII)
+_CHOICES = {"on_partition": OnPartition, "executor": Executor}
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def default_requirements(paths: Collection[str]) -> str | None:
+    """What is installed for a job that names no requirements, of the files of its bundle.
+
+    What is exact comes before what is to be resolved; None if there is nothing of the kind.
+    """
+    locks = [LOCK, "pylock.toml"] if PROJECT in paths else ["pylock.toml"]
+    names = (DEFAULT_REQUIREMENTS, *locks, PROJECT)
+    return next((name for name in names if name in paths), None)
+
+
+def default_executor(spec: JobSpec, paths: Collection[str]) -> Executor:
+    """How a job runs whose spec leaves that open, of the files of its bundle.
+
+    A Dockerfile at the top says what the job needs, unless the job asks for a Python of its worker.
+    """
+    if spec.executor is Executor.AUTO and spec.python is None and DOCKERFILE in paths:
+        return Executor.DOCKER
+    return spec.executor
 
 
 def parse_spec(raw: Mapping[str, object]) -> JobSpec:
@@ -85,36 +129,69 @@ def parse_spec(raw: Mapping[str, object]) -> JobSpec:
     """
     values: dict[str, object] = {}
     for name, value in raw.items():
-        if name not in FIELDS:
-            raise Invalid(
-                f"There is no field {_shown(name)}; a job has {', '.join(FIELDS)}.",
-                field=repr(name)[1:-1][:100],
-            )
+        _check_known(name)
         if value == "" or (value is None and name != "requirements_file"):
             continue
         _check_storable(name, value)
         values[name] = _typed(name, value)
     if not str(values.get("name", "")).strip():
-        raise Invalid("A job needs a name; give one in the field name.", field="name")
+        raise Invalid(
+            "A job needs a name: give one in the field name, or in a dtrain.yaml at the top of the"
+            " bundle.",
+            field="name",
+        )
     try:
         spec = msgspec.convert(values, JobSpec, strict=False)
     except msgspec.ValidationError as error:
-        field, message = _fault(error)
-        raise Invalid(f"The field {field} is not acceptable: {message}.", field=field) from None
+        raise _refusal(error, from_text=True) from None
     _check_text(spec)
+    _check_image(spec)
     return spec
+
+
+def check_fields(raw: Mapping[str, object]) -> None:
+    """Find fault with some of a spec's fields, to which others, also the name, may yet come.
+
+    Raises:
+        Invalid: as `parse_spec`.
+    """
+    parse_spec({**raw, "name": raw.get("name") or "x"})
+
+
+def check_json(raw: Mapping[str, object]) -> None:
+    """Find fault with fields that came as JSON: there a number is no text, nor a list a line.
+
+    Raises:
+        Invalid: with `field` naming the first field that is not of its type.
+    """
+    for name, value in raw.items():
+        _check_known(name)
+        _check_storable(name, value)
+        _typed(name, value)  # a text that is no duration is refused with the better sentence
+    try:
+        msgspec.convert(raw, JobFields)
+    except msgspec.ValidationError as error:
+        raise _refusal(error, from_text=False) from None
+
+
+def _check_known(name: str) -> None:
+    if name not in FIELDS:
+        raise Invalid(
+            f"There is no field {shown(name)}; a job has {', '.join(FIELDS)}.",
+            field=repr(name)[1:-1][:100],
+        )
 
 
 def _typed(name: str, value: object) -> object:
     if name == "time_limit" and isinstance(value, str):
-        found = _DURATION.fullmatch(value)
-        if not found:
+        seconds = in_seconds(value)
+        if seconds is None:
             raise Invalid(
-                f"The field time_limit is not acceptable: {_shown(value)} is no duration;"
+                f"The field time_limit is not acceptable: {shown(value)} is no duration;"
                 " write seconds or something like 90s, 15m, 2h or 1d.",
                 field=name,
             )
-        return float(found[1]) * _UNITS[found[2] or "s"]
+        return seconds
     if name in _LISTS and isinstance(value, str):
         separator = "\n" if name == "args" else r"[,\n]"
         return [part.strip() for part in re.split(separator, value) if part.strip()]
@@ -132,7 +209,7 @@ def _pairs(name: str, lines: Sequence[object]) -> dict[str, str]:
             if isinstance(line, str) and not line.strip():
                 continue
             raise Invalid(
-                f"The field {name} is not acceptable: {_shown(line)} is not like NAME=value.",
+                f"The field {name} is not acceptable: {shown(line)} is not like NAME=value.",
                 field=name,
             )
         key, _, text = line.partition("=")
@@ -156,12 +233,27 @@ def _check_text(spec: JobSpec) -> None:
                     f"The field {name} is not acceptable: it holds a control character; remove it.",
                     field=name,
                 )
+    for tag in spec.tags:
+        if "," in tag:  # the form and the filter of the list part tags by it
+            raise Invalid(
+                f"The field tags is not acceptable: {shown(tag)} holds a comma; make it two tags.",
+                field="tags",
+            )
     for key in spec.env:
         if not _ENV_NAME.fullmatch(key):
             raise Invalid(
-                f"The field env is not acceptable: {_shown(key)} is no name of a variable.",
+                f"The field env is not acceptable: {shown(key)} is no name of a variable.",
                 field="env",
             )
+
+
+def _check_image(spec: JobSpec) -> None:
+    if spec.image is not None and image_name(spec.image) is None:
+        raise Invalid(
+            f"The field image is not acceptable: {shown(spec.image)} is no name of an image; write"
+            " something like python:3.11-slim or registry.example/lab/torch:2.",
+            field="image",
+        )
 
 
 def _texts(value: object) -> list[str]:
@@ -172,14 +264,20 @@ def _texts(value: object) -> list[str]:
     return [text for text in found if isinstance(text, str)]
 
 
-def _fault(error: msgspec.ValidationError) -> tuple[str, str]:
-    """The field and the complaint in msgspec's `complaint - at `$.field``."""
-    message, _, where = str(error).partition(" - at ")
-    found = re.search(r"`\$\.([a-z_]+)", where)
-    message = message[:1].lower() + message[1:]
-    return (found[1] if found else "name"), message.replace("`", "")
+def _refusal(error: msgspec.ValidationError, *, from_text: bool) -> Invalid:
+    words, where = complaint(error, from_text=from_text)
+    name = re.split(r"[.\[]", where)[0] or "name"
+    if name == "python":
+        words = "it must be a version such as 3.11"
+    elif name in _CHOICES:
+        words = f"it must be {' or '.join(_CHOICES[name])}"
+    elif "[" in where:
+        each = "each name and value" if name in _MAPS else "each item"
+        words = words.replace("it must", f"{each} must", 1)
+    return Invalid(f"The field {name} is not acceptable: {words}.", field=name)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as a sentence quotes it: escaped, and cut where it is long."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…'"

@@ -92,3 +92,12 @@ class OnStop(StrEnum):
     DRAIN = "drain"
     HAND_BACK = "hand_back"
     LEAVE = "leave"
+
+
+class Outcome(StrEnum):
+    """What became of an answer that was given on a worker's page."""
+
+    DONE = "done"
+    WRONG_CODE = "wrong_code"
+    TOO_MANY_TRIES = "too_many_tries"
+    REFUSED = "refused"

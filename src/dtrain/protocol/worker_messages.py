@@ -6,10 +6,20 @@ from typing import Annotated
 
 import msgspec
 
-from .messages import Answer, Ask, BundleInfo, Count, Sha256, WorkerMetrics
+from .checkpoints import LONGEST_PATH, MOST_FILES
+from .messages import (
+    Answer,
+    Ask,
+    BundleInfo,
+    CheckpointFile,
+    Count,
+    DeclineReason,
+    Sha256,
+    WorkerMetrics,
+)
 from .resources import Capacity
 from .spec import JobSpec
-from .states import Cause, OnStop, Phase
+from .states import Cause, OnStop, Outcome, Phase
 
 PROTOCOL = 1
 """Raised when an older worker could no longer work with the server."""
@@ -31,6 +41,9 @@ class Register(Ask, frozen=True, kw_only=True):
     boot_id: str
     capacity: Capacity
     asks: bool
+    credential: Secret | None = None
+    """At enrolment: the token that the worker has made for itself. Repeated with the same one, an
+    enrolment is answered alike. None lets the server make it."""
 
 
 class Registered(Answer, frozen=True, kw_only=True):
@@ -73,6 +86,12 @@ class Poll(Ask, frozen=True, kw_only=True):
     """The jobs whose offers are before the owner."""
     draining: bool = False
     """The worker takes nothing new."""
+    max_offers: Annotated[int, msgspec.Meta(ge=1, le=200)] = 20
+    """How many offers the worker wants open at a time."""
+    answer_on_page: bool = False
+    """Whether the owner may answer offers on the worker's page."""
+    answers: list[str] = msgspec.field(default_factory=list)
+    """The answers from the page that the worker is at."""
 
 
 class Assignment(Answer, frozen=True, kw_only=True):
@@ -94,6 +113,25 @@ class Offer(Answer, frozen=True, kw_only=True):
     submitter: str | None
     age: float
     """Seconds since it was submitted."""
+    retry_of: int | None = None
+    """The job that it repeats."""
+
+
+class OfferList(Answer, frozen=True, kw_only=True):
+    """The jobs that are before a worker's owner."""
+
+    offers: list[Offer]
+
+
+class PageAnswer(Answer, frozen=True, kw_only=True):
+    """An answer that somebody gave on the worker's page; the worker finds out whether its owner."""
+
+    id: str
+    job_id: int
+    accept: bool
+    reason: str | None
+    proof: str
+    """Of `consent.prove`."""
 
 
 class Command(Answer, frozen=True, kw_only=True):
@@ -116,6 +154,10 @@ class PollAnswer(Answer, frozen=True, kw_only=True):
     commands: list[Command] = msgspec.field(default_factory=list)
     drain: bool = False
     """The server's wish that the worker takes nothing new."""
+    secret_spent: bool = False
+    """The attempt with the next secret is over, whether or not the worker had it: mint another."""
+    answers: list[PageAnswer] = msgspec.field(default_factory=list)
+    """All that were given on the worker's page and that it has not settled."""
 
 
 class OfferReply(Ask, frozen=True, kw_only=True):
@@ -125,7 +167,7 @@ class OfferReply(Ask, frozen=True, kw_only=True):
     accept: bool
     secret: Secret
     """The attempt's, if this is a yes."""
-    reason: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+    reason: DeclineReason | None = None
 
 
 class OfferAnswer(Answer, frozen=True, kw_only=True):
@@ -134,10 +176,23 @@ class OfferAnswer(Answer, frozen=True, kw_only=True):
     assignment: Assignment | None
 
 
+class AnswerOutcome(Ask, frozen=True, kw_only=True):
+    """What the worker made of an answer from its page."""
+
+    outcome: Outcome
+    detail: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
+    """Why not, as a sentence, where it was refused."""
+
+
 class PhaseReport(Ask, frozen=True, kw_only=True):
     """An attempt goes on to `preparing`, `executing` or `cancelling`."""
 
-    phase: Phase
+    phase: Annotated[
+        Phase,
+        msgspec.Meta(
+            extra_json_schema={"enum": [Phase.PREPARING, Phase.EXECUTING, Phase.CANCELLING]}
+        ),
+    ]
 
 
 class LogAnswer(Answer, frozen=True, kw_only=True):
@@ -154,6 +209,54 @@ class ArtifactInfo(Ask, frozen=True, kw_only=True):
     sha256: Sha256
 
 
+class CheckpointFileInfo(Ask, frozen=True, kw_only=True):
+    """A file in a job's checkpoint folder, as its worker found it."""
+
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_PATH)]
+    size: Count
+    sha256: Sha256
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o777)]
+    """Its permission bits."""
+
+
+class Generation(Ask, frozen=True, kw_only=True):
+    """All that was in a job's checkpoint folder at one moment, to be kept as a whole."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+    """One more than that of the newest that the server has."""
+    files: Annotated[list[CheckpointFileInfo], msgspec.Meta(min_length=1, max_length=MOST_FILES)]
+    """By path."""
+
+
+class GenerationAnswer(Answer, frozen=True, kw_only=True):
+    """Whether a generation is kept; if nothing is missing and it is not, its number was wrong."""
+
+    kept: bool
+    """It is what the next attempt goes on from; also where the newest one held the same already."""
+    newest: int
+    """The number of the newest that is kept; 0 if there is none."""
+    missing: list[Sha256]
+    """The contents that have to be sent before."""
+
+
+class KeptGeneration(Answer, frozen=True, kw_only=True):
+    """A generation that the server has."""
+
+    number: int
+    attempt: Number
+    """The attempt that left it."""
+    files: list[CheckpointFile]
+
+
+class KeptGenerations(Answer, frozen=True, kw_only=True):
+    """What a job's attempt can go on from."""
+
+    generations: list[KeptGeneration]
+    """The newest first."""
+    limit: int
+    """Bytes that a generation may have."""
+
+
 class Finish(Ask, frozen=True, kw_only=True):
     """How an attempt ended. Repeating it is harmless; a different one is refused."""
 
@@ -164,6 +267,8 @@ class Finish(Ask, frozen=True, kw_only=True):
     """What went wrong, as a sentence; for the causes that need more than their name."""
     peak_memory: Count | None = None
     """Bytes."""
+    memory_limit: Count | None = None
+    """Bytes that it might use on this worker; None if all that there were."""
     duration: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """Seconds in which user code ran."""
     traceback: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
@@ -172,7 +277,7 @@ class Finish(Ask, frozen=True, kw_only=True):
 
 
 class FinishAnswer(Answer, frozen=True, kw_only=True):
-    """Whether the end is applied (200), or waits for bytes (202)."""
+    """Whether the end is applied (200), or waits for bytes (202); bytes may be missed in both."""
 
     applied: bool
     missing_log_from: int | None = None

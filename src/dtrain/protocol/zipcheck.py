@@ -33,6 +33,8 @@ class BundleLimits:
 
 
 DEFAULT_LIMITS = BundleLimits()
+UNLIMITED = BundleLimits(*[2**63] * 5)
+"""For a bundle that was let in before."""
 RATIO_FREE = 1024**2
 """Unpacked bytes up to which a file may be packed however tightly."""
 

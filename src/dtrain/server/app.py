@@ -26,14 +26,16 @@ from .api import problems
 from .api.number import NumberConverter
 from .background import Background
 from .blobs import BlobStore
+from .consent import CODE_TRIES
 from .events import EventStream
 from .mailboxes import Mailboxes
 from .polls import HeldPolls
-from .services import Services
+from .services import Clock, Services, SharedClock
 from .settings import MEGABYTE, Settings
 from .store import jobs as stored_jobs
 from .store.database import Database
 from .store.migrate import upgrade
+from .tries import Tries
 
 _SMALL_BODY = 2 * MEGABYTE
 """Bytes of a request that brings no file: messages of workers, log bytes."""
@@ -80,6 +82,7 @@ def build(settings: Settings) -> serving.Served:
 
     def close() -> None:
         background.stop()
+        services.events.stop()
         services.database.close()
 
     return serving.Served(create_app(services), stop, close)
@@ -107,12 +110,15 @@ def compose(settings: Settings) -> Services:
 
     return Services(
         settings=settings,
+        tokens=settings.tokens(),
         database=database,
         bundles=BlobStore(settings.job_bundles_folder),
         blobs=BlobStore(settings.upload_folder),
         events=EventStream(database, mailboxes, stop),
         mailboxes=mailboxes,
         polls=HeldPolls(mailboxes, request_by_key),
+        code_tries=Tries(CODE_TRIES, "codes"),
+        clock=Clock() if database.is_sqlite else SharedClock(database.time),
         stop=stop,
     )
 

@@ -1,6 +1,6 @@
 """Who may do what: every request is refused unless something here lets it in.
 
-open        the server is bound to loopback, and so is the caller
+open        only this machine reaches the server, and the caller is on it
 token       the access token, in the header Authorization
 session     the access token, shown on the login page and remembered in a signed cookie
 worker      a worker's own credential, for the addresses of workers alone
@@ -12,31 +12,38 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import time
-from collections import deque
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import cast
-from urllib.parse import urlencode
+from typing import Any, cast
+from urllib.parse import unquote, urlencode
 
 from flask import Flask, current_app, g, redirect, render_template, request, session
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
 from dtrain.protocol import routes
-from dtrain.protocol.errors import Forbidden, Unauthorized, Unavailable
+from dtrain.protocol.errors import Forbidden, Invalid, Unauthorized
 
 from . import workers
-from .origin import Names, check_host, check_origin, is_local
+from .origin import Names, before_proxies, check_host, check_origin, is_local
 from .services import Services
+from .settings import ACCESS_TOKEN, WORKER_TOKEN
+from .tries import Tries
 
 PUBLIC = frozenset({"healthz", "static", "login"})
 """The endpoints that anyone may call who can reach the server."""
 LOGIN_TRIES = 5
-"""Wrong tokens that an address may show within a minute."""
-_MINUTE = 60.0
+"""Wrong tokens that an address may show within a minute on the login page."""
+HEADER_TRIES = 60
+"""Wrong tokens that it may show in headers, where the right one is short enough to be guessed."""
+LONG = 32
+"""Characters of a token that need not be protected from guessing; those made here have 43."""
+_LONGEST_NAME = 200
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _FORMS = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 _WORKER_ROUTES = "/api/worker/"
 _EXTENSION = "dtrain"
+_TRIES = "dtrain.tries"
 
 
 def services() -> Services:
@@ -61,33 +68,79 @@ def worker_id() -> str:
     return found
 
 
+def submitter() -> str | None:
+    """Who says to call, by their own word: in a header, else on the login page; None if nobody.
+
+    Raises:
+        Invalid: what is said is no name.
+    """
+    said = unquote(request.headers.get(routes.SUBMITTER_HEADER, "")).strip()
+    if not _is_name(said):
+        raise Invalid(
+            f"The header {routes.SUBMITTER_HEADER} is not acceptable: it holds a name of at most"
+            f" {_LONGEST_NAME} printable characters.",
+            field=routes.SUBMITTER_HEADER,
+        )
+    return said or session_name()
+
+
+def session_name() -> str | None:
+    """How the person of the present session calls themselves, if they said so."""
+    return str(session.get("name", "")) or None if _in_session() else None
+
+
 def csrf_token() -> str:
     """What a form must carry as `csrf_token`; empty where the caller has no session."""
-    return str(session.get("csrf", ""))
+    return str(session["csrf"]) if _in_session() else ""
+
+
+def admission() -> Callable[[], bool]:
+    """Tells, also when the present request is over, whether what let it in still holds."""
+    token, tokens = g.get("shown_token"), services().tokens
+    return lambda: token is None or token in tokens.holding(ACCESS_TOKEN)
+
+
+class _Sessions(SecureCookieSessionInterface):
+    """Sessions in a cookie, which goes by TLS alone and to this host alone where there is TLS."""
+
+    def get_cookie_name(self, app: Flask) -> str:
+        """Cookies do not tell ports apart, hence the port; browsers heed the prefix."""
+        name = f"dtrain_{services().settings.port}"
+        return f"__Host-{name}" if self.get_cookie_secure(app) else name
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002  Flask's own form
+        """Whether browsers come by TLS, to us or to a proxy."""
+        return request.is_secure or (services().settings.public_url or "").startswith("https:")
 
 
 def install(app: Flask, parts: Services) -> None:
     """Put every request to the application under these rules."""
     settings = parts.settings
     app.extensions[_EXTENSION] = parts
-    # Whoever guesses SECRET_KEY still cannot forge a session without the access token.
-    key = hmac.digest(settings.secret_key.encode(), settings.access_token.encode(), "sha256")
+    app.extensions[_TRIES] = Tries(HEADER_TRIES)
+    app.session_interface = _Sessions()
     app.config.update(
-        SECRET_KEY=key,
-        SESSION_COOKIE_NAME=f"dtrain_{settings.port}",  # cookies do not tell ports apart
+        SECRET_KEY=settings.secret_key,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=timedelta(hours=12),
     )
     names = Names.of(settings)
-    tries = _Tries()
+    tries = Tries(LOGIN_TRIES)
 
     def admit() -> Response | None:
         check_host(request.headers.get, names)
         if request.method in _UNSAFE:
-            check_origin(request.headers.get)
+            check_origin(request.headers.get, settings.public_url)
         return _admit()
 
+    inner = app.wsgi_app
+
+    def before(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ.update(before_proxies(environ, settings.trusted_proxies))
+        return inner(environ, start_response)
+
+    app.wsgi_app = before  # type: ignore[method-assign]  # Flask's own way
     app.before_request(admit)
     app.jinja_env.globals["csrf_token"] = csrf_token
     app.add_url_rule("/login", "login", lambda: _login(tries), methods=["GET", "POST"])
@@ -104,7 +157,7 @@ def _admit() -> Response | None:
             return redirect(f"/login?{urlencode({'next': request.full_path.rstrip('?')})}", 303)
         raise Unauthorized(
             "This server wants its access token, in the header Authorization: Bearer …;"
-            " the server printed it when it started."
+            " `dtrain token show` prints it on the server's machine."
         )
     return None
 
@@ -114,19 +167,31 @@ def _may_enter() -> bool:
 
     Raises:
         Forbidden: a session would change something without its CSRF token.
+        Unavailable: the caller has shown too many wrong tokens.
     """
-    settings = services().settings
-    if _bears(settings.access_token):
+    shown = _bearer()
+    if shown is not None and request.endpoint not in PUBLIC and _holds(ACCESS_TOKEN, shown):
+        g.shown_token = shown
         return True
-    if _in_session():
+    token = _session_token()
+    if token is not None:
         _check_csrf()
+        g.shown_token = token
         return True
-    return (settings.open and is_local(request.headers.get)) or request.endpoint in PUBLIC
+    return _is_open() or request.endpoint in PUBLIC
+
+
+def _is_open() -> bool:
+    """Whether the caller needs no token."""
+    protocol = request.environ.get("SERVER_PROTOCOL")
+    return services().settings.open and is_local(request.headers.get, protocol)
 
 
 def _is_for_a_page() -> bool:
-    reads = request.method in {"GET", "HEAD"}
-    return reads and request.accept_mimetypes.accept_html and not request.path.startswith("/api/")
+    """Whether a person asks for a page with a browser, which says outright that it wants HTML."""
+    is_page = request.path == routes.DOCS or not request.path.startswith("/api/")
+    reads = request.method in {"GET", "HEAD"} and is_page
+    return reads and "text/html" in request.accept_mimetypes.values()
 
 
 def _bearer() -> str | None:
@@ -136,9 +201,21 @@ def _bearer() -> str | None:
     return authorization.token or None
 
 
-def _bears(expected: str) -> bool:
-    token = _bearer()
-    return token is not None and _same(token, expected)
+def _holds(name: str, shown: str) -> bool:
+    """Whether what a header shows is one of the tokens of a name that hold.
+
+    Raises:
+        Unavailable: the right one could be guessed, and too many wrong ones came from the address.
+    """
+    holding = services().tokens.holding(name)
+    tries, address = cast(Tries, current_app.extensions[_TRIES]), request.remote_addr or ""
+    guessable = any(len(token) < LONG for token in holding)
+    if guessable:
+        tries.check(address)
+    found = any(_same(shown, token) for token in holding)
+    if guessable and not found:
+        tries.note(address)
+    return found
 
 
 def _same(one: str, other: str) -> bool:
@@ -152,10 +229,9 @@ def _worker(rule: str) -> str | None:
     token = _bearer()
     if token is None:
         raise _wrong_worker_token()
-    if rule == routes.REGISTER and _same(token, services().settings.worker_shared_token):
-        return None
     found = workers.authenticate(services(), token)
-    if found is None:
+    enrols = found is None and rule == routes.REGISTER and _holds(WORKER_TOKEN, token)
+    if found is None and not enrols:
         raise _wrong_worker_token()
     return found
 
@@ -164,19 +240,27 @@ def _wrong_worker_token() -> Unauthorized:
     return Unauthorized(
         "The server does not accept this worker's token; set token in the worker's config.json"
         " (or DTRAIN_WORKER_TOKEN) to the server's WORKER_SHARED_TOKEN, which it prints at its"
-        " start.",
+        " start, as does `dtrain token show` there.",
         code="wrong_worker_token",
     )
 
 
 def _in_session() -> bool:
-    return session.get("access") == _mark()
+    return _session_token() is not None
 
 
-def _mark() -> str:
-    """What ties a session to the access token with which it was opened."""
-    token = services().settings.access_token
-    return hashlib.sha256(f"session {token}".encode()).hexdigest()
+def _session_token() -> str | None:
+    """The access token with which the caller's session was opened, as long as it holds."""
+    mark = session.get("access")
+    if mark is None:
+        return None
+    return next((t for t in services().tokens.holding(ACCESS_TOKEN) if _mark(t) == mark), None)
+
+
+def _mark(token: str) -> str:
+    """What ties a session to its token: whoever guesses SECRET_KEY still cannot forge one."""
+    key = services().settings.secret_key.encode()
+    return hmac.digest(key, f"session {token}".encode(), "sha256").hex()
 
 
 def _check_csrf() -> None:
@@ -189,55 +273,41 @@ def _check_csrf() -> None:
         raise Forbidden("The form is out of date; reload the page and send it again.", code="csrf")
 
 
-class _Tries:
-    """The wrong tokens of the last minute, by address."""
-
-    def __init__(self) -> None:
-        self._by_address: dict[str, deque[float]] = {}
-
-    def wait(self, address: str) -> float:
-        """Seconds until the address may try again."""
-        now = time.monotonic()
-        tries = self._by_address.get(address, deque())
-        recent = [moment for moment in tries if moment > now - _MINUTE]
-        return recent[0] + _MINUTE - now if len(recent) >= LOGIN_TRIES else 0.0
-
-    def note(self, address: str) -> None:
-        """A wrong token came from the address."""
-        if len(self._by_address) >= 10_000:
-            self._by_address.clear()
-        self._by_address.setdefault(address, deque(maxlen=LOGIN_TRIES)).append(time.monotonic())
-
-
-def _login(tries: _Tries) -> Response | str | tuple[str, int]:
+def _login(tries: Tries) -> Response | str | tuple[str, int]:
     """The one page for people who have no session yet."""
     target = _local_target(request.values.get("next", "/"))
-    if services().settings.open or _in_session():
+    if _is_open() or _in_session():
         return redirect(target, 303)
     if request.method != "POST":
-        return render_template("login.html", next=target, complaint=None)
+        return _login_page(target)
     address = request.remote_addr or ""
-    wait = tries.wait(address)
-    if wait > 0:
-        raise Unavailable(
-            "Too many wrong tokens from this address; wait a minute and try again.",
-            code="too_many_tries",
-            status=429,
-            retry_after=wait,
-        )
-    if not _same(request.form.get("token", "").strip(), services().settings.access_token):
+    tries.check(address)
+    token, name = request.form.get("token", "").strip(), request.form.get("name", "").strip()
+    if not any(_same(token, holding) for holding in services().tokens.holding(ACCESS_TOKEN)):
         tries.note(address)
-        complaint = "This is not the access token; the server printed it when it started."
-        return render_template("login.html", next=target, complaint=complaint), 401
+        return _login_page(target, field="token"), 401
+    if not _is_name(name):
+        return _login_page(target, field="name"), 422
     session.clear()
     session.permanent = True
-    session.update(access=_mark(), csrf=secrets.token_urlsafe(32))
+    session.update(access=_mark(token), csrf=secrets.token_urlsafe(32), name=name)
     return redirect(target, 303)
+
+
+def _login_page(target: str, field: str | None = None) -> str:
+    """The page, with a complaint about a field if there is one."""
+    name = request.form.get("name", "") if field == "token" else ""
+    return render_template("login.html", next=target, name=name, field=field, longest=_LONGEST_NAME)
 
 
 def _logout() -> Response:
     session.clear()
     return redirect("/login", 303)
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text can be how someone calls themselves; an empty one says nothing."""
+    return text.isprintable() and len(text) <= _LONGEST_NAME
 
 
 def _local_target(target: str) -> str:

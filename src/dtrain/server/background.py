@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from dtrain.protocol.errors import Conflict, DTrainError
+from dtrain.protocol.errors import Conflict, DTrainError, Unavailable
 
 from .housekeeping import Housekeeping
 from .jobs import claim, finish, presence
-from .rules.leases import EXTENSION, GIVE_UP, LEASE, OFFLINE_AFTER, PATIENCE
-from .rules.lifecycle import OutOfReach, RetryDue, advance
+from .rules.leases import GIVE_UP, LEASE, OFFLINE_AFTER, PATIENCE
+from .rules.lifecycle import OutOfReach, RetryDue, advance, is_due
 from .store import attempts, jobs, offers
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class Background:
         self._clock = services.clock.time()
         self._monotonic = services.clock.monotonic()
         self._housekeeping = Housekeeping(services)
+        self._failed = False
+        """Whether the database took nothing at the last tick, and so no poll either."""
 
     def start(self) -> None:
         """Extend every lease, since no worker was heard while the server was away; then tick."""
@@ -56,17 +58,23 @@ class Background:
 
     def _run(self) -> None:
         while not self._services.stop.wait(_TICK):
-            try:
-                self.tick()
-            except DTrainError as error:
-                _log.warning("The background work waits: %s", error)
-            except Exception:  # the thread must outlive whatever one tick meets
-                _log.exception("A tick of the background work failed.")
+            self.tick()
 
     def tick(self) -> None:
         """Do what is due now."""
+        try:
+            self._services.clock.look()
+            self._notice_absence()
+            self._failed = False
+            self._do_what_is_due()
+        except DTrainError as error:
+            self._failed = True
+            _log.warning("The background work waits: %s", error)
+        except Exception:  # the thread must outlive whatever one tick meets
+            _log.exception("A tick of the background work failed.")
+
+    def _do_what_is_due(self) -> None:
         services = self._services
-        self._notice_absence()
         now = services.clock.time()
         with services.database.read() as connection:
             silent = attempts.silent(connection, now, _LIMIT)
@@ -87,25 +95,35 @@ class Background:
         self._housekeeping.run_due()
 
     def _apart(self, work: Callable[..., None], *arguments: object) -> None:
-        """Do one thing in a transaction of its own; another process may have done it already."""
+        """Do one thing in a transaction of its own; another process may have done it already.
+
+        Raises:
+            Unavailable: the database takes nothing now.
+        """
         try:
             self._services.database.write(lambda connection: work(connection, *arguments))
         except Conflict:
             _log.debug("Another process was faster.", exc_info=True)
+        except Unavailable:
+            raise
+        except Exception:  # whatever is wrong with one thing must not keep others from being done
+            _log.exception("%s%s failed.", work.__name__, arguments)
 
     def _notice_absence(self) -> None:
-        """Extend leases instead of reaping after a pause of the process or a jump of the clock."""
+        """Extend leases instead of reaping after a time in which no worker could be heard."""
         clock, monotonic = self._services.clock.time(), self._services.clock.monotonic()
         passed, passed_by_clock = monotonic - self._monotonic, clock - self._clock
         self._clock, self._monotonic = clock, monotonic
         if passed > _TICK + _LATE:
             self._extend(f"The server was paused for {passed:.0f} s")
+        elif self._failed:
+            self._extend("The database could not be written")
         elif abs(passed_by_clock - passed) > _JUMP:
             self._extend(f"The clock jumped by {passed_by_clock - passed:.0f} s")
 
     def _extend(self, why: str) -> None:
-        until = self._services.clock.time() + EXTENSION
-        extended = self._services.database.write(lambda c: attempts.extend_leases(c, until))
+        now = self._services.clock.time()
+        extended = self._services.database.write(lambda c: attempts.extend_leases(c, now))
         if extended:
             _log.info("%s: %d leases extended.", why, extended)
 
@@ -113,7 +131,9 @@ class Background:
 def _out_of_reach(connection: sa.Connection, job_id: int, number: int, now: float) -> None:
     job = jobs.lock(connection, job_id)
     attempt = attempts.lock(connection, job_id, number)
-    if job is None or attempt is None or job.attempt != number or attempt.lease_until >= now:
+    if job is None or attempt is None or job.attempt != number:
+        return
+    if attempt.state not in attempts.HOLDING or attempt.lease_until >= now:
         return
     transition = advance(job, OutOfReach(), now)
     if transition is not None:
@@ -124,13 +144,18 @@ def _give_up(connection: sa.Connection, job_id: int, number: int, now: float) ->
     """The lease is long over. The attempt stays open: its worker may come back with it."""
     job = jobs.lock(connection, job_id)
     attempt = attempts.lock(connection, job_id, number)
-    if job is None or attempt is None or attempt.lease_until >= now - GIVE_UP + LEASE:
+    if job is None or attempt is None or attempt.state not in attempts.HOLDING:
+        return
+    if attempt.lease_until >= now - GIVE_UP + LEASE:
         return
     presence.give_up(connection, attempt, now, may_return=True)
 
 
 def _settle_anyway(connection: sa.Connection, job_id: int, number: int, now: float) -> None:
     jobs.lock(connection, job_id)
+    attempt = attempts.lock(connection, job_id, number)
+    if attempt is None or attempt.finish_at is None or attempt.finish_at >= now - PATIENCE:
+        return
     finish.settle(connection, job_id, number, now, give_up=True)
 
 
@@ -140,7 +165,7 @@ def _withdraw(connection: sa.Connection, worker_id: str, now: float) -> None:
 
 def _retry_due(connection: sa.Connection, job_id: int, now: float) -> None:
     job = jobs.lock(connection, job_id)
-    if job is None or job.not_before is None or job.not_before > now:
+    if job is None or not is_due(job.not_before, now):
         return
     transition = advance(job, RetryDue(), now)
     if transition is not None:

@@ -2,6 +2,7 @@
 
     <folder>/tmp/<random>       being received
     <folder>/ab/abcdef…         received, checked and on the disk
+    <folder>/lock               locked by who deletes, and by who needs all to stay
 
 A blob that `receive` has returned survives a power cut. Who refers to a blob is not known here.
 """
@@ -9,13 +10,16 @@ A blob that `receive` has returned survives a power cut. Who refers to a blob is
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
+import itertools
 import os
 import re
+import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +27,7 @@ from typing import BinaryIO
 from dtrain.protocol.errors import Invalid, NotFound, Unavailable
 
 _PIECE = 1024**2
+_BATCH = 500
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -48,9 +53,10 @@ class BlobStore:
         """
         self._folder = folder
         self._temporaries = folder / "tmp"
+        self._lock = folder / "lock"
         self._temporaries.mkdir(parents=True, exist_ok=True)
-        _sync(folder)
-        _sync(folder.parent)
+        sync(folder)
+        sync(folder.parent)
 
     def receive(
         self,
@@ -103,16 +109,52 @@ class BlobStore:
         """
         path = self._place(sha256)
         if not path.is_file():
-            raise NotFound(f"There is no stored content with the SHA-256 {sha256}.")
+            raise _no_blob(sha256)
         return path
 
-    def delete(self, sha256: str) -> None:
-        """Remove a blob; one that is not there is no fault.
+    def renew(self, sha256: str) -> Path:
+        """Take a blob for one that was received just now; where it is.
+
+        Raises:
+            NotFound: there is no such blob, or what was given is no SHA-256.
+        """
+        path = self.path(sha256)
+        try:
+            os.utime(path)
+        except FileNotFoundError:  # deleted just now; to touch it would make an empty one
+            raise _no_blob(sha256) from None
+        return path
+
+    def has(self, sha256: str) -> bool:
+        """Whether there is such a blob."""
+        return self._place(sha256).is_file()
+
+    def is_whole(self, sha256: str) -> bool:
+        """Whether a blob that is there still has the content that its name says."""
+        with self._place(sha256).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+    def delete(self, sha256: str, older_than_seconds: float) -> None:
+        """Remove a blob that nobody has sent for so long; one that is not there is no fault.
+
+        One that somebody is sending at this moment stays, or is there again when he has.
 
         Raises:
             NotFound: what was given is no SHA-256.
         """
-        self._place(sha256).unlink(missing_ok=True)
+        place = self._place(sha256)
+        if not _is_older(place, older_than_seconds):
+            return
+        aside = self._temporaries / f"{sha256}-{secrets.token_hex(4)}"
+        try:
+            place.rename(aside)
+        except FileNotFoundError:
+            return
+        if not _is_older(aside, older_than_seconds):
+            with suppress(FileExistsError):  # it has been sent once more
+                os.link(aside, place)
+            sync(place.parent)
+        aside.unlink()
 
     def sweep(self, older_than_seconds: float) -> int:
         """Remove what receivers left to which nothing was added for so long; returns how many."""
@@ -122,6 +164,24 @@ class BlobStore:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Have no process delete a blob inside the context; waits for one that is at it."""
+        with self._lock.open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
+    def clearing(self) -> Iterator[bool]:
+        """For who deletes; false inside where somebody needs all blobs to stay for now."""
+        with self._lock.open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     def aged(self, older_than_seconds: float) -> Iterator[str]:
         """The blobs that nobody has sent for so long, by their SHA-256."""
@@ -138,9 +198,13 @@ class BlobStore:
         place = self._place(sha256)
         place.parent.mkdir(exist_ok=True)
         temporary.replace(place)
-        _sync(place.parent)
-        _sync(self._folder)  # always: another receiver may have made the parent just now
+        sync(place.parent)
+        sync(self._folder)  # always: another receiver may have made the parent just now
         return place
+
+
+def _no_blob(sha256: str) -> NotFound:
+    return NotFound(f"There is no stored content with the SHA-256 {sha256}.")
 
 
 def too_large(limit: int) -> Invalid:
@@ -179,6 +243,13 @@ def _disk_full_as_unavailable() -> Iterator[None]:
         ) from error
 
 
+def batches(hashes: Iterable[str]) -> Iterator[set[str]]:
+    """Hashes in sets that a query can ask for at once."""
+    remaining = iter(hashes)
+    while batch := set(itertools.islice(remaining, _BATCH)):
+        yield batch
+
+
 def _is_older(path: Path, seconds: float) -> bool:
     try:
         return time.time() - path.stat().st_mtime > seconds
@@ -186,9 +257,9 @@ def _is_older(path: Path, seconds: float) -> bool:
         return False
 
 
-def _sync(folder: Path) -> None:
-    """Have the names in a folder reach the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Have the names in a folder, or the bytes of a file, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

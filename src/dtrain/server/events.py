@@ -77,6 +77,12 @@ class EventStream:
         self._mailboxes.subscribe("progress", self._note_progress)
         self._thread.start()
 
+    def stop(self) -> None:
+        """Wait for the reading under way; the server's stop event has been set."""
+        if self._thread.is_alive():
+            self._mailboxes.wake(stored.TOPIC)
+            self._thread.join(timeout=10)
+
     def follow(self, last_id: int | None) -> Iterator[StreamMessage]:
         """All that happens from now on, or from behind an event on, until the server ends."""
         with self._moved:
@@ -108,9 +114,10 @@ class EventStream:
                 yield entry.message
 
     def _is_gone(self, last_id: int) -> bool:
+        """Whether what follows an event cannot be told: it is pruned, or from after a backup."""
         with self._database.read() as connection:
             oldest, newest = stored.bounds(connection)
-        return last_id > newest or last_id < oldest - 1
+            return last_id not in {oldest - 1, newest} and not stored.exists(connection, last_id)
 
     def _catch_up(self, after: int, up_to: int) -> Iterator[StreamMessage]:
         while after < up_to:

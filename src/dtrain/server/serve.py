@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import logging
 import multiprocessing
 import os
@@ -33,8 +32,11 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
-from dtrain.protocol.errors import Conflict, DTrainError, Invalid
+from dtrain.protocol.errors import DTrainError, Invalid
 
+from . import certificate
+from .data_lock import lock_data
+from .joining import announcement
 from .settings import Settings, load
 
 HEADER_SECONDS = 30
@@ -72,7 +74,9 @@ def run(home: Path, build: Callable[[Settings], Served]) -> int:
     """
     try:
         settings = load(home)
-        for lock in _locks(settings):
+        if settings.tls_certificate is not None and settings.tls_key is not None:
+            certificate.check(settings.tls_certificate, settings.tls_key)
+        for lock in lock_data(settings):
             lock.close()
         _check_port(settings)
     except DTrainError as error:
@@ -104,6 +108,8 @@ def _granian(settings: Settings) -> MPServer:
         ),
         blocking_threads=_threads(settings),
         backpressure=_threads(settings) + _OTHER_CONNECTIONS,
+        ssl_cert=settings.tls_certificate,
+        ssl_key=settings.tls_key,
         workers_kill_timeout=END_SECONDS,
         log_level=LogLevels.critical,
     )
@@ -130,7 +136,7 @@ def _load(
     try:
         settings = load(home)
         _log_to_stderr(settings)
-        locks = _locks(settings)
+        locks = lock_data(settings)
         served = build(settings)
     except DTrainError as error:
         sys.stderr.write(f"{error.detail}\n")
@@ -158,43 +164,6 @@ def _log_to_stderr(settings: Settings) -> None:
     http.handlers.clear()
     http.propagate = True
     http.setLevel(logging.ERROR)
-
-
-def _locks(settings: Settings) -> list[IO[bytes]]:
-    """The files whose locks say that this process serves the data; closing them lets go.
-
-    Raises:
-        Conflict: another process holds one.
-        DTrainError: a folder cannot be written to.
-    """
-    database = settings.database_file
-    if database is None:
-        return []
-    paths = [settings.data / "lock"]
-    if database.parent != settings.data:
-        paths.append(database.with_name(f"{database.name}.lock"))
-    return [_lock(path) for path in paths]
-
-
-def _lock(path: Path) -> IO[bytes]:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = path.open("ab")
-    except OSError as error:
-        raise DTrainError(
-            f"{path} cannot be written ({(error.strerror or str(error)).lower()}); make its folder"
-            " writable for the user who runs the server."
-        ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise Conflict(
-            f"Another DTrain server is using the data in {path.parent}; stop it first, or give this"
-            " one a home folder of its own.",
-            code="second_server",
-        ) from None
-    return file
 
 
 def _check_port(settings: Settings) -> None:
@@ -254,7 +223,7 @@ def _greet(settings: Settings) -> None:
                 break
         time.sleep(0.05)
     _notice_dead_peers(settings.port)
-    sys.stdout.write(_announcement(settings))
+    sys.stdout.write(announcement(settings))
     sys.stdout.flush()
 
 
@@ -284,21 +253,3 @@ def _set_if_listening(descriptor: int, port: int, options: dict[tuple[int, int],
         if found.getsockname()[1] == port:
             for (level, option), value in options.items():
                 found.setsockopt(level, option, value)
-
-
-def _announcement(settings: Settings) -> str:
-    host = {"127.0.0.1": "localhost", "0.0.0.0": socket.gethostname(), "::": socket.gethostname()}  # noqa: S104 - names, no bind
-    name = host.get(settings.host, f"[{settings.host}]" if ":" in settings.host else settings.host)
-    address = f"http://{name}:{settings.port}"
-    lines = [
-        f"DTrain serves at {address} (Ctrl-C ends it).",
-        f"Data folder: {settings.data}",
-        "To add a worker, type on its machine, before python agent.py:",
-        f'    export DTRAIN_SERVER_URL="{address}"',
-        f'    export DTRAIN_WORKER_TOKEN="{settings.worker_shared_token}"',
-    ]
-    if settings.open:
-        lines.append("Only this machine can reach it; DTRAIN_HOST=0.0.0.0 opens it to others.")
-    else:
-        lines.append(f"Access token, for the login page and for clients: {settings.access_token}")
-    return "\n".join(lines) + "\n"

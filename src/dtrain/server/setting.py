@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dtrain.protocol.errors import Invalid
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _FLAGS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
@@ -32,7 +36,7 @@ class Setting:
     name: str
     """In `config.py` and in the environment."""
     default: Any
-    """None where a secret is made instead."""
+    """None where there is none, or where a secret is made instead."""
     kind: Kind
 
     @property
@@ -94,7 +98,7 @@ def number(least: int, most: int) -> Kind:
     return Kind(f"a whole number from {least} to {most}", convert)
 
 
-def _to_folder(value: object) -> Path:
+def _to_path(value: object) -> Path:
     if not isinstance(value, (str, Path)) or not str(value).isprintable():
         raise ValueError
     return Path(value).expanduser()
@@ -105,9 +109,44 @@ def _to_names(value: object) -> tuple[str, ...]:
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
         raise ValueError
     found = tuple(part.strip().lower() for part in parts if part.strip())
-    if any(not name.isascii() or set(name) - set(_HOST_CHARACTERS) for name in found):
+    if any(not name.isascii() or set(name) - _IN_HOST - set("[]") for name in found):
         raise ValueError
     return found
+
+
+def _to_address(value: object) -> str:
+    """The address of a server in its shortest form, without the port that goes without saying."""
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise ValueError
+    parts = urlsplit(value.strip())
+    usual = {"http": 80, "https": 443}
+    if parts.scheme not in usual or not parts.hostname or set(parts.hostname) - _IN_HOST:
+        raise ValueError
+    if parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError
+    port = "" if parts.port in {None, usual[parts.scheme]} else f":{parts.port}"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _to_networks(value: object) -> tuple[Network, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
+        raise ValueError
+    return tuple(ipaddress.ip_network(part.strip()) for part in parts if part.strip())
+
+
+def host_of(address: str) -> str:
+    """The name or IP address in a server's address."""
+    return urlsplit(address).hostname or ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or IP address stands for this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _to_flag(value: object) -> bool:
@@ -118,7 +157,12 @@ def _to_flag(value: object) -> bool:
     raise ValueError
 
 
-_HOST_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789-._:[]"
-folder = Kind("the path of a folder", _to_folder)
+_IN_HOST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._:")
+folder = Kind("the path of a folder", _to_path)
+file = Kind("the path of a file", _to_path)
+address = Kind("an address such as https://dtrain.example, without a path", _to_address)
+networks = Kind(
+    "addresses or networks such as 10.0.0.0/24, as a list or separated by commas", _to_networks
+)
 names = Kind("host names, as a list or separated by commas", _to_names)
 flag = Kind("true or false", _to_flag)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from dtrain.protocol.errors import Conflict, NotFound
+from dtrain.protocol.errors import Conflict, NotFound, Unauthorized
 from dtrain.protocol.messages import Worker, WorkerList
 from dtrain.protocol.resources import Free, Request, free_of
 from dtrain.protocol.states import OnStop
@@ -19,16 +19,19 @@ from dtrain.protocol.worker_messages import (
     Leave,
     OfferAnswer,
     OfferReply,
+    PageAnswer,
     Poll,
     PollAnswer,
     Register,
     Registered,
 )
 
-from .jobs import claim, presence
+from .jobs import claim, finish, presence
 from .rules.leases import LEASE, is_away
 from .store import attempts as stored_attempts
 from .store import events as stored_events
+from .store import offers as stored_offers
+from .store import page_answers
 from .store import workers as stored
 from .store.database import moment, notice
 
@@ -53,6 +56,8 @@ def authenticate(services: Services, token: str) -> str | None:
 def register(services: Services, message: Register, *, credential_of: str | None) -> Registered:
     """An agent has started: enrol its worker if it is new, and begin a session.
 
+    An enrolment whose answer was lost comes again with the same credential, and is the same worker.
+
     Args:
         services: the server's parts.
         message: who comes.
@@ -69,19 +74,23 @@ def register(services: Services, message: Register, *, credential_of: str | None
             code="version",
             status=426,
         )
-    credential = None if credential_of else secrets.token_urlsafe(32)
-    worker_id = credential_of or str(uuid.uuid4())
+    credential = None
+    if credential_of is None:
+        credential = message.credential or secrets.token_urlsafe(32)
+    new_id = str(uuid.uuid4())
     now = services.clock.time()
 
-    def work(connection: sa.Connection) -> int:
-        if credential is not None:
-            stored.insert(connection, worker_id, credential, message, now)
+    def work(connection: sa.Connection) -> Registered:
+        worker_id = credential_of or stored.by_credential(connection, credential or "")
+        if worker_id is None:
+            worker_id = new_id
+            stored.insert(connection, worker_id, credential or "", message, now)
         # The agent before this one, if it still polls, is to hear that it is superseded.
         notice(connection, topic(worker_id))
-        return stored.begin_session(connection, worker_id, message, now)
+        session = stored.begin_session(connection, worker_id, message, now)
+        return Registered(worker_id=worker_id, credential=credential, session=session, lease=LEASE)
 
-    session = services.database.write(work)
-    return Registered(worker_id=worker_id, credential=credential, session=session, lease=LEASE)
+    return services.database.write(work)
 
 
 def poll(services: Services, worker_id: str, message: Poll) -> PollAnswer:
@@ -89,6 +98,7 @@ def poll(services: Services, worker_id: str, message: Poll) -> PollAnswer:
 
     Raises:
         Conflict: a newer session of the worker has begun (`superseded`).
+        Unauthorized: the agent must register again (`restored`).
     """
     deadline = time.monotonic() + min(message.wait, MAX_HOLD)
     # By the worker's own word until the first look: rather woken in vain than not at all.
@@ -119,11 +129,12 @@ class _Found(msgspec.Struct, frozen=True):
 def _beat(connection: sa.Connection, worker_id: str, message: Poll, now: float) -> _Found:
     """The first look of a poll: what the worker says is stored, then answered."""
     row = _current(connection, worker_id, message.session)
-    if message.number < row.poll_number:
+    if message.number < row.poll_number or row.left:
         # A delayed copy of an earlier poll: what it reports is no longer so.
-        return _Found(PollAnswer(), is_idle=False, free=free_of(message.capacity, []))
+        return _nothing(message)
+    presence.hold(connection, worker_id, message)
     stored.beat(connection, worker_id, message, now)
-    if is_away(row.last_seen, now, left=row.left):
+    if is_away(row.last_seen, now, left=False):
         stored_events.append(connection, "online", now, worker_id=worker_id, name=row.name)
     presence.reconcile(connection, worker_id, message, now)
     return _find(connection, worker_id, message, now)
@@ -133,36 +144,65 @@ def _look(services: Services, worker_id: str, message: Poll) -> _Found:
     """A further look while the poll is held."""
 
     def work(connection: sa.Connection) -> _Found:
-        _current(connection, worker_id, message.session)
+        if _current(connection, worker_id, message.session).left:
+            return _nothing(message)
+        presence.hold(connection, worker_id, message)
         return _find(connection, worker_id, message, services.clock.time())
 
     return services.database.write(work)
+
+
+def _nothing(message: Poll) -> _Found:
+    """The answer to a poll behind which nobody is any more."""
+    return _Found(PollAnswer(), is_idle=False, free=free_of(message.capacity, []))
 
 
 def _find(connection: sa.Connection, worker_id: str, message: Poll, now: float) -> _Found:
     commands, new_commands = presence.commands(connection, worker_id, message)
     row = stored.get(connection, worker_id)
     free = free_of(message.capacity, stored_attempts.taken_of(connection, worker_id))
-    assignment = claim.repeated(connection, worker_id, message.next_secret)
+    secret = message.next_secret
+    assignment = None if message.draining else claim.repeated(connection, worker_id, secret)
+    is_spent = claim.is_spent(connection, worker_id, secret)
     offers: list[int] = []
     if message.draining or row.drained:
         claim.withdraw(connection, now, worker_id=worker_id)
     elif message.asks:
-        offers = claim.offer(connection, worker_id, message.capacity, free, now)
-    elif assignment is None:
+        offers = claim.offer(connection, worker_id, message, free, now)
+    elif assignment is None and not is_spent:
         assignment = claim.assign(connection, worker_id, message, free, now)
+    answers: list[PageAnswer] = []
+    if message.answer_on_page:
+        answers = page_answers.unsettled(connection, worker_id, now - claim.ANSWER_TIME)
     answer = PollAnswer(
         assignment=assignment,
-        offers=[claim.offer_of(connection, job_id, now) for job_id in offers],
+        offers=claim.offers_of(connection, offers, now),
         commands=commands,
         drain=row.drained,
+        secret_spent=is_spent,
+        answers=answers,
     )
-    news = new_commands or assignment is not None or sorted(offers) != sorted(message.offers)
+    if message.draining or row.drained:
+        free = msgspec.structs.replace(free, slots=0)  # a new job must wake another worker
+    news = new_commands or is_spent or assignment is not None
+    news = news or sorted(offers) != sorted(message.offers)
+    news = news or not {answer.id for answer in answers} <= set(message.answers)
     return _Found(answer, is_idle=not news, free=free)
 
 
 def _current(connection: sa.Connection, worker_id: str, session: int) -> stored.WorkerRow:
-    row = stored.get(connection, worker_id, lock=True)
+    try:
+        row = stored.get(connection, worker_id, lock=True)
+    except NotFound:
+        raise Unauthorized(
+            "The server has forgotten this worker; it can enrol anew.", code="wrong_worker_token"
+        ) from None
+    if row.session < session:
+        raise Unauthorized(
+            "The server has been restored from a backup that does not know this agent; it has to"
+            " register once more.",
+            code="restored",
+        )
     if row.session != session:
         raise Conflict(
             "Another agent has started with this worker's identity; this one stops.",
@@ -204,22 +244,39 @@ def leave(services: Services, worker_id: str, message: Leave) -> None:
         stored.update(connection, worker_id, left=True, last_seen=now)
         claim.withdraw(connection, now, worker_id=worker_id)
         leaves_jobs = message.on_stop is OnStop.LEAVE
+        if not leaves_jobs:
+            _take_back_what_crossed(connection, worker_id, now)
         stored_events.append(
             connection, "left", now, worker_id=worker_id, name=row.name, leaves_jobs=leaves_jobs
         )
+        notice(connection, topic(worker_id))  # a poll of its may be held, and must take nothing
 
     services.database.write(work)
+
+
+def _take_back_what_crossed(connection: sa.Connection, worker_id: str, now: float) -> None:
+    """Queue again what a held poll was answered with while its agent was already stopping.
+
+    That may be the very job that the agent has just handed back.
+    """
+    presence.hold(connection, worker_id)
+    for attempt in stored_attempts.of_worker(connection, worker_id, ("assigned",)):
+        presence.give_up(connection, attempt, now, started=False)
 
 
 def listing(services: Services) -> WorkerList:
     """All workers, by name."""
     with services.database.read() as connection:
         taken = stored_attempts.taken(connection)
+        offers = stored_offers.all_open(connection)
         rows = stored.listing(connection)
     now = services.clock.time()
-    return WorkerList(
-        workers=[_worker(row, [job_id for job_id, _ in taken.get(row.id, [])], now) for row in rows]
-    )
+
+    def shown(row: stored.WorkerRow) -> Worker:
+        jobs = [job_id for job_id, _ in taken.get(row.id, [])]
+        return _worker(row, jobs, offers.get(row.id, []), now)
+
+    return WorkerList(workers=[shown(row) for row in rows])
 
 
 def get(services: Services, worker_id: str) -> Worker:
@@ -244,6 +301,47 @@ def resume(services: Services, worker_id: str) -> Worker:
     return _set_drained(services, worker_id, drained=False)
 
 
+def forget(services: Services, worker_id: str, *, force: bool = False) -> None:
+    """End a worker's credential and take it from the list.
+
+    Args:
+        services: the server's parts.
+        worker_id: the worker.
+        force: also if it has jobs; they are given to others.
+
+    Raises:
+        NotFound: there is no such worker.
+        Conflict: it has jobs (`busy`), and there is no force.
+    """
+
+    def work(connection: sa.Connection) -> None:
+        row = stored.get(connection, worker_id, lock=True)
+        now = services.clock.time()
+        presence.hold(connection, worker_id)
+        found = stored_attempts.of_worker(connection, worker_id, stored_attempts.OPEN)
+        busy = [attempt.job_id for attempt in found if attempt.state != "lost"]
+        if busy and not force:
+            raise Conflict(
+                f"The worker {row.name} has {_jobs(busy)}; drain it first and wait, or forget it"
+                " with force to have them run elsewhere.",
+                code="busy",
+            )
+        for attempt in found:
+            finish.settle(connection, attempt.job_id, attempt.number, now, give_up=True)
+            if attempt.state != "finishing":
+                presence.give_up(connection, attempt, now)
+        claim.withdraw(connection, now, worker_id=worker_id)
+        stored.forget(connection, worker_id)
+        stored_events.append(connection, "forgotten", now, worker_id=worker_id, name=row.name)
+        notice(connection, topic(worker_id))
+
+    services.database.write(work)
+
+
+def _jobs(ids: list[int]) -> str:
+    return f"job{'' if len(ids) == 1 else 's'} {', '.join(map(str, ids))}"
+
+
 def _set_drained(services: Services, worker_id: str, *, drained: bool) -> Worker:
     def work(connection: sa.Connection) -> None:
         row = stored.get(connection, worker_id, lock=True)
@@ -261,7 +359,7 @@ def _set_drained(services: Services, worker_id: str, *, drained: bool) -> Worker
     return get(services, worker_id)
 
 
-def _worker(row: stored.WorkerRow, jobs: list[int], now: float) -> Worker:
+def _worker(row: stored.WorkerRow, jobs: list[int], offers: list[int], now: float) -> Worker:
     return Worker(
         id=row.id,
         name=row.name,
@@ -272,5 +370,7 @@ def _worker(row: stored.WorkerRow, jobs: list[int], now: float) -> Worker:
         metrics=row.metrics,
         jobs=jobs,
         asks=row.asks,
+        answer_on_page=row.answer_on_page,
+        offers=offers,
         last_seen=moment(row.last_seen),
     )

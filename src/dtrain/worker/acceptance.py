@@ -1,260 +1,265 @@
-"""The owner's word on each job: a card at the terminal, and one thread that reads the answer.
+"""The owner's word on each job that is offered: by rule, at the terminal, or on the worker's page.
 
-Nothing waits for that thread: offers queue, jobs run, polls go on. Before a card is shown,
-whatever was typed ahead is thrown away, so that no answer meant for one job lets in another.
+Whoever is first to take an offer decides it, and nobody else. Rules and answers from the page are
+seen to by a thread of their own, the terminal by that of the prompt; polls and jobs wait for
+neither.
 """
 
 from __future__ import annotations
 
-import os
-import select
-import termios
+import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 
-from dtrain.protocol.errors import DTrainError, Refused
-from dtrain.protocol.worker_messages import Offer
+from dtrain.protocol import consent
+from dtrain.protocol.errors import DTrainError
+from dtrain.protocol.states import Outcome
+from dtrain.protocol.worker_messages import AnswerOutcome, Offer, PageAnswer, PollAnswer
 
-from .card import card, details
-from .config import HOW_TO_ACCEPT
+from .config import HOW_TO_ACCEPT, Config
 from .console import Console
+from .keyboard import Keyboard
+from .link import Link
+from .offers import OpenOffers
+from .owner_code import OwnerCode
+from .patience import Stopped
+from .policy import Verdict, Word, judge
+from .prompt import Prompt
 
-LATER = 300.0
-"""Seconds until an offer that was put off is shown again."""
+log = logging.getLogger(__name__)
+
 UNDELIVERED = 10.0
-"""Seconds until an offer is shown again whose answer did not get through."""
-FOREGROUND_CHECK = 1.0
-"""Seconds between two looks whether the agent is in the terminal's foreground."""
-PROMPT = "Run this job here? [a]ccept, [d]ecline, [?] details, [l]ater: "
-_ANSWERS = {
-    **dict.fromkeys(("a", "accept", "y", "yes"), "accept"),
-    **dict.fromkeys(("d", "decline", "n", "no"), "decline"),
-    **dict.fromkeys(("?", "details"), "details"),
-    **dict.fromkeys(("l", "later"), "later"),
-}
-Decide = Callable[[Offer, bool], None]
+"""Seconds until an offer is decided again on which the word did not get through."""
+BY_RULE = "by the owner's rules"
+"""The reason that is given for what a rule declines."""
+MAX_ASKED = 20
+"""Offers that are wanted at a time where a person decides each."""
+MAX_JUDGED = 100
+"""The same where rules decide: they must see what stands behind the jobs that nobody answers."""
+_REMEMBERED = 1000
+"""Answers from the page whose repetition is noticed."""
+
+Decide = Callable[[Offer, bool, str | None], None]
 """Tells the server the owner's word; DTrainError says why it could not be done."""
 
 
-class Queue:
-    """The offers that wait for the owner's word. Threads may share it."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._open: dict[int, Offer] = {}
-        self._until: dict[int, float] = {}
-        self._answered: set[int] = set()
-
-    def update(self, offers: list[Offer]) -> None:
-        """Take over all offers that are open now; those missing are withdrawn.
-
-        A list can be older than an answer that was given meanwhile: what has been answered comes
-        back only after a list without it.
-        """
-        with self._guard:
-            self._answered &= {offer.job_id for offer in offers}
-            news = {offer.job_id: offer for offer in offers if offer.job_id not in self._answered}
-            kept = {key: news[key] for key in self._open if key in news}
-            self._open = kept | news
-            self._until = {key: when for key, when in self._until.items() if key in news}
-
-    def first(self, now: float) -> Offer | None:
-        """The offer to show, or None if there is none that has not been put off."""
-        with self._guard:
-            ready = (offer for offer in self._open.values() if self._due(offer.job_id) <= now)
-            return next(ready, None)
-
-    def next_due(self) -> float | None:
-        """When, on the clock of `first`, an offer that was put off is due."""
-        with self._guard:
-            return min(self._until.values(), default=None)
-
-    def put_off(self, job_id: int, until: float) -> None:
-        """Show an offer again at some time, after the others."""
-        with self._guard:
-            if job_id in self._open:
-                self._open[job_id] = self._open.pop(job_id)
-                self._until[job_id] = until
-
-    def answered(self, job_id: int) -> None:
-        """The server has the owner's word."""
-        with self._guard:
-            self._answered.add(job_id)
-            self._open.pop(job_id, None)
-            self._until.pop(job_id, None)
-
-    def __contains__(self, job_id: object) -> bool:
-        with self._guard:
-            return job_id in self._open
-
-    def ids(self) -> list[int]:
-        """The jobs whose offers are before the owner."""
-        with self._guard:
-            return list(self._open)
-
-    def _due(self, job_id: int) -> float:
-        return self._until.get(job_id, 0.0)
-
-
 class Acceptance:
-    """The prompt at the terminal.
+    """All that decides offers on this worker.
 
     Args:
-        descriptor: of the terminal that the owner types at.
-        console: on the same terminal.
-        decide: called on the prompt's own thread with each accepted or declined offer.
+        config: with the owner's rules.
+        console: for what happens.
+        link: to the server.
+        decide: called with each word on an offer, on a thread that may wait.
+        has_room: whether another job may start now.
+        keyboard: of the terminal at which the owner is asked; None if there is none.
+        code: the owner's code; None if nothing is answered on the worker's page.
     """
 
-    def __init__(self, descriptor: int, console: Console, decide: Decide) -> None:
-        self.offers = Queue()
-        self.answering = True
-        """Whether the owner can still answer."""
-        self._descriptor = descriptor
+    def __init__(
+        self,
+        config: Config,
+        console: Console,
+        link: Link,
+        decide: Decide,
+        has_room: Callable[[], bool],
+        *,
+        keyboard: Keyboard | None,
+        code: OwnerCode | None,
+    ) -> None:
+        has_rules = bool(config.accept_when or config.decline_when)
+        self.max_offers = MAX_JUDGED if has_rules else MAX_ASKED
+        self._accepts_by_rule = bool(config.accept_when or config.auto_accept_jobs)
+        self.offers = OpenOffers(
+            partial(
+                judge,
+                accept_when=config.accept_when,
+                decline_when=config.decline_when,
+                otherwise=Word.ACCEPT if config.auto_accept_jobs else Word.ASK,
+            )
+        )
+        self._server_url = config.server_url
         self._console = console
+        self._link = link
         self._decide = decide
-        self._typed = b""
-        self._closed = False
-        self._announced: int | None = None
-        self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._has_room = has_room
+        self._code = code
+        self._page = ""
+        self._prompt: Prompt | None = None
+        if keyboard is not None:
+            self._prompt = Prompt(
+                keyboard,
+                console,
+                self.offers,
+                self._settle,
+                link.offer_files,
+                self._nobody_at_terminal,
+            )
+        self._changed = threading.Condition()
+        self._answers: deque[PageAnswer] = deque()
+        self._busy: set[str] = set()
+        self._seen: dict[str, None] = {}
+        self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="acceptance", daemon=True)
 
-    def start(self) -> None:
-        """Begin to read the terminal."""
-        self._thread.start()
+    @property
+    def on_page(self) -> bool:
+        """Whether offers can be answered on the worker's page."""
+        return self._code is not None
 
-    def update(self, offers: list[Offer]) -> bool:
-        """Take over all offers that are open now; whether they are others than before."""
-        before = self.offers.ids()
-        self.offers.update(offers)
-        changed = self.offers.ids() != before
-        if changed:
-            self._wake()
+    @property
+    def answering(self) -> bool:
+        """Whether there is any way in which a job may start."""
+        at_terminal = self._prompt is not None and self._prompt.is_open
+        return self.on_page or self._accepts_by_rule or at_terminal
+
+    def page_answers(self) -> list[str]:
+        """The answers from the page that are being seen to."""
+        with self._changed:
+            return list(self._busy)
+
+    def start(self) -> None:
+        """Begin to decide. From the main thread."""
+        self._thread.start()
+        if self._prompt is not None:
+            self._prompt.start()
+
+    def joined(self, worker_id: str) -> None:
+        """The server knows this worker by an id; the owner is told where to answer."""
+        if self._code is None:
+            return
+        self._code.belong_to(worker_id)
+        page = f"{self._server_url}/workers/{worker_id}"
+        if page != self._page:
+            self._page = page
+            code = consent.shown(self._code.code)
+            self._console.say(f"Offers can be answered on {page} with the owner's code {code}.")
+
+    def update(self, answer: PollAnswer, asked_at: float) -> bool:
+        """Take over what a poll brought; whether there was any news in it.
+
+        Args:
+            answer: of the server.
+            asked_at: when it was asked, on the monotonic clock.
+        """
+        changed = self.offers.update(answer.offers, asked_at)
+        with self._changed:
+            for given in answer.answers if self.on_page else ():
+                if given.id not in self._seen:
+                    self._seen[given.id] = None
+                    self._busy.add(given.id)
+                    self._answers.append(given)
+                    changed = True
+            while len(self._seen) > _REMEMBERED:
+                del self._seen[next(iter(self._seen))]
+            self._changed.notify()
+        if changed and self._prompt is not None:
+            self._prompt.wake()
         return changed
 
     def close(self) -> None:
-        """End the prompt."""
-        self._closed = True
-        self._wake()
+        """End it; the terminal is as it was found."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        if self._prompt is not None:
+            self._prompt.close()
 
-    def _wake(self) -> None:
-        with suppress(BlockingIOError):
-            os.write(self._waker, b"\0")
+    def _nobody_at_terminal(self) -> None:
+        if self.on_page:
+            instead = f"answer on {self._page or 'its page'}, or start the worker in a terminal."
+            self._console.say(f"Nobody can be asked here any more: {instead}")
+        else:
+            what = "only what a rule accepts starts" if self._accepts_by_rule else "no job starts"
+            self._console.say(f"Nobody can be asked any more, so {what}: {HOW_TO_ACCEPT}")
 
     def _run(self) -> None:
-        while self._goes_on():
-            offer = self.offers.first(time.monotonic())
-            if offer is None:
-                self._read_line()
-            elif self._in_foreground():
-                self._present(offer)
-            else:
-                self._wait_for_foreground(offer)
-
-    def _goes_on(self) -> bool:
-        return self.answering and not self._closed
-
-    def _present(self, offer: Offer) -> None:
-        """Show an offer until it is answered, put off or withdrawn."""
-        self._throw_away()
-        self._console.write(card(offer, self._width()))
-        self._console.prompt(PROMPT)
-        while self._goes_on():
-            line = self._read_line()
-            if offer.job_id not in self.offers:
-                self._console.prompt("")
-                self._console.say(f"Job {offer.job_id} is no longer offered; no answer is needed.")
-                return
-            if line is not None and self._obey(offer, line):
-                return
-        self._console.prompt("")
-
-    def _obey(self, offer: Offer, line: str) -> bool:
-        """Act on what the owner typed; whether the offer is dealt with."""
-        self._console.answered()
-        word = _ANSWERS.get(line.strip().lower())
-        if word in {"accept", "decline"}:
-            self._settle(offer, accept=word == "accept")
-            return True
-        if word == "later":
-            self.offers.put_off(offer.job_id, time.monotonic() + LATER)
-            self._console.say(f"Job {offer.job_id} is put off for {LATER / 60:g} minutes.")
-            return True
-        if word == "details":
-            self._console.write(details(offer, self._width()))
-        self._console.prompt(PROMPT)
-        return False
-
-    def _settle(self, offer: Offer, *, accept: bool) -> None:
-        """Pass the owner's word on; what cannot be delivered now is asked again a little later."""
         try:
-            self._decide(offer, accept)
-        except Refused as error:
-            self._console.say(error.detail)
-        except DTrainError as error:
-            self._console.say(error.detail)
-            self.offers.put_off(offer.job_id, time.monotonic() + UNDELIVERED)
+            while not self._is_closed:
+                answer = self._next_answer()
+                ruled = self._ruled()
+                if answer is not None:
+                    self._see_to(answer)
+                elif ruled is not None:
+                    self._apply(*ruled)
+        except Stopped:
+            pass
+        except Exception:  # the thread's last line of defence: without it nothing is said
+            log.exception("Rules and answers from the page are not seen to any more.")
+
+    def _next_answer(self) -> PageAnswer | None:
+        """The next answer from the page; waits for one, unless a rule has something to decide."""
+        with self._changed:
+            if not self._answers and not self._is_closed and self._ruled() is None:
+                now = time.monotonic()
+                due = self.offers.next_due(now)
+                self._changed.wait(None if due is None else due - now)
+            return self._answers.popleft() if self._answers else None
+
+    def _ruled(self) -> tuple[Offer, Verdict] | None:
+        return self.offers.ruled(time.monotonic(), has_room=self._has_room())
+
+    def _apply(self, offer: Offer, verdict: Verdict) -> None:
+        """Do what a rule says."""
+        if self.offers.take(offer.job_id) is None:
             return
-        self.offers.answered(offer.job_id)
+        accept = verdict.word is Word.ACCEPT
+        what = "starts unasked" if accept else "is declined"
+        sender = f", from {offer.submitter}" if offer.submitter else ""
+        name = f"Job {offer.job_id} ({offer.spec.name}{sender})"
+        by = f" by the rule {verdict.rule}" if verdict.rule else ""
+        self._console.say(f"{name} {what}{by}.")
+        complaint = self._settle(offer, accept, None if accept else BY_RULE)
+        if complaint is not None:
+            self._console.say(complaint)
 
-    def _read_line(self) -> str | None:
-        """The next line that the owner types; None if something else happened first."""
-        watched = [self._woken, self._descriptor] if self._in_foreground() else [self._woken]
-        ready, _, _ = select.select(watched, [], [], self._patience(len(watched)))
-        if self._woken in ready:
-            os.read(self._woken, 4096)
-        if self._descriptor in ready and self._in_foreground():
-            self._read()
-        line, end, rest = self._typed.partition(b"\n")
-        if not end:
-            return None
-        self._typed = rest
-        return line.decode(errors="replace")
-
-    def _patience(self, watched: int) -> float | None:
-        """Seconds after which there may be something to do without anybody's doing."""
-        if watched == 1:
-            return FOREGROUND_CHECK
-        due = self.offers.next_due()
-        return None if due is None else max(0.0, due - time.monotonic())
-
-    def _read(self) -> None:
+    def _see_to(self, answer: PageAnswer) -> None:
+        """Find out whether an answer from the page is the owner's, act on it, and say so."""
+        outcome = self._acted_on(answer)
         try:
-            data = os.read(self._descriptor, 4096)
-        except OSError:
-            data = b""
-        self._typed = (self._typed + data)[-4096:]
-        if not data:
-            self.answering = False
-            self._console.answered()
-            self._console.say(f"Nobody can be asked any more, so no job starts: {HOW_TO_ACCEPT}")
+            self._link.settle_answer(answer.id, outcome)
+        except DTrainError as error:
+            log.warning("The page was not told of job %d: %s", answer.job_id, error.detail)
+        finally:
+            with self._changed:
+                self._busy.discard(answer.id)
 
-    def _throw_away(self) -> None:
-        """Forget what was typed before there was a question."""
-        self._typed = b""
-        with suppress(termios.error):
-            termios.tcflush(self._descriptor, termios.TCIFLUSH)
-
-    def _in_foreground(self) -> bool:
-        """Whether reading would not stop the whole agent, as it does in a shell's background."""
-        try:
-            return os.tcgetpgrp(self._descriptor) == os.getpgrp()
-        except OSError:
-            return True
-
-    def _wait_for_foreground(self, offer: Offer) -> None:
-        if offer.job_id != self._announced:
-            self._announced = offer.job_id
+    def _acted_on(self, answer: PageAnswer) -> AnswerOutcome:
+        assert self._code is not None  # noqa: S101 - else nothing is taken from the page
+        wrong = self._code.complaint_of(answer)
+        if wrong is Outcome.WRONG_CODE:
             self._console.say(
-                f"Job {offer.job_id} waits for your answer; bring the worker to the foreground"
-                " of its terminal (fg)."
+                f"Somebody has tried to answer for job {answer.job_id} on the worker's page,"
+                " with a wrong code."
             )
-        self._read_line()
+        if wrong is not None:
+            return AnswerOutcome(outcome=wrong)
+        offer = self.offers.take(answer.job_id)
+        if offer is None:
+            detail = f"Job {answer.job_id} is not before this worker's owner any more."
+            return AnswerOutcome(outcome=Outcome.REFUSED, detail=detail)
+        word = "accepted" if answer.accept else "declined"
+        self._console.say(f"Job {answer.job_id} is {word} on the worker's page.")
+        if self._prompt is not None:
+            self._prompt.wake()
+        complaint = self._settle(offer, answer.accept, answer.reason)
+        if complaint is not None:
+            self._console.say(complaint)
+            return AnswerOutcome(outcome=Outcome.REFUSED, detail=complaint)
+        return AnswerOutcome(outcome=Outcome.DONE)
 
-    def _width(self) -> int:
+    def _settle(self, offer: Offer, accept: bool, reason: str | None) -> str | None:
+        """Pass on the owner's word on an offer that was taken; a sentence if that failed.
+
+        Such an offer is decided again a little later, unless it is withdrawn until then.
+        """
         try:
-            columns = os.get_terminal_size(self._descriptor).columns
-        except OSError:
-            columns = 80
-        return max(40, min(columns or 80, 100))
+            self._decide(offer, accept, reason)
+        except DTrainError as error:
+            self.offers.put_off(offer.job_id, time.monotonic() + UNDELIVERED)
+            return error.detail
+        self.offers.answered(offer.job_id, time.monotonic())
+        return None

@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dtrain.client.transport import Transport
 from dtrain.protocol.errors import DTrainError, Invalid
@@ -25,21 +27,42 @@ from dtrain.protocol.states import OnStop
 from dtrain.protocol.worker_messages import Leave
 
 from .attempts import Attempts
-from .config import HOW_TO_ACCEPT, Config, load
+from .cache import CacheKeeper
+from .cgroups import Group
+from .chores import Chore
+from .config import FILE, HOW_TO_ACCEPT, Config, load
 from .console import Console, Trouble, log_to
 from .executors import make_executor
 from .executors.base import GRACE, Executor, Host
-from .inventory import Inventory
+from .inventory import GIB, Inventory
+from .isolation import Isolation
 from .link import Link
 from .poller import Poller
+from .probe import advices, found_isolation
+from .pythons import Pythons, PythonSearch
+from .shared import Shared
 from .spool import WorkerFolder
+
+if TYPE_CHECKING:
+    from .acceptance import Acceptance
+    from .containers import Containers
 
 log = logging.getLogger(__name__)
 
 REPORT_TIME = 10.0
 """Seconds after the end of the last job in which what is handed back must have been reported."""
+CHECKPOINT_TIME = 30.0
+"""Seconds for which a job's last checkpoint may come no further, before it is not waited for."""
 LOOK = 0.5
 """Seconds between two looks at how far handing back is."""
+PYTHONS_PERIOD = 1800.0
+"""Seconds between two looks at the interpreters that jobs can have."""
+ENGINE_PERIOD = 5.0
+"""Seconds between two looks at whether the container engine is there."""
+CACHE_PERIOD = 600.0
+"""Seconds between two looks at what is kept for later jobs, at most."""
+CACHE_PAUSE = 5.0
+"""Seconds from the start, or from the end of a job, to such a look: jobs start in peace."""
 JOIN_TIME = 2.0
 """Seconds for the threads of the attempts to let go."""
 
@@ -52,6 +75,9 @@ class Agent:
         folder: of the worker, locked.
         executors: by their names, ready to run attempts.
         inventory: of the machine.
+        isolation: keeps jobs within their limits and apart.
+        cache: what is kept for later jobs.
+        containers: that jobs can be run in; None if their owner does not want that.
         console: for what happens.
     """
 
@@ -61,23 +87,38 @@ class Agent:
         folder: WorkerFolder,
         executors: Mapping[str, Executor],
         inventory: Inventory,
+        isolation: Isolation,
+        cache: CacheKeeper,
+        containers: Containers | None,
         console: Console,
     ) -> None:
         self._config = config
+        self._folder = folder
         self._console = console
         self._inventory = inventory
+        self._cache = cache
+        self._tidying = Chore("cache", cache.look, CACHE_PERIOD, CACHE_PAUSE)
+        self._chores = [self._tidying, Chore("pythons", inventory.find_pythons, PYTHONS_PERIOD, 0)]
+        if containers is not None:
+            containers.serve(inventory)
+            self._chores.append(Chore("engine", containers.look, ENGINE_PERIOD, ENGINE_PERIOD))
+            self._chores.append(Chore("containers", containers.tidy, CACHE_PERIOD, CACHE_PAUSE))
         self._happenings: queue.SimpleQueue[int | DTrainError | None] = queue.SimpleQueue()
         """Signals, failures of the session, and None for an attempt that has gone."""
         self._gone = threading.Event()
         trouble = Trouble(console)
-        self._link = Link(Transport(config.server_url), self._gone, trouble)
+        transport = Transport(config.server_url, ca_file=config.ca_file)
+        self._link = Link(transport, self._gone, trouble)
         self._attempts = Attempts(
             folder,
             self._link,
             executors,
+            lambda: ExecutorName.DOCKER in inventory.capacity.executors,
             inventory.capacity.gpus,
+            isolation,
+            config.checkpoint_interval,
             console,
-            lambda: self._happenings.put(None),
+            self._note_gone,
         )
         self._poller = Poller(
             config,
@@ -104,25 +145,54 @@ class Agent:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda number, _: self._happenings.put(number))
-        if not self._config.auto_accept_jobs:
-            # Only a worker that asks pays for what draws the cards.
-            from .acceptance import Acceptance  # noqa: PLC0415
-
-            self._poller.acceptance = Acceptance(0, self._console, self._poller.decide)
+        if self._config.asks:
+            self._poller.acceptance = self._made_acceptance()
             self._poller.acceptance.start()
+        identity = self._folder.load_identity()
+        if identity is not None:
+            # What goes on may report before the poller has joined.
+            self._link.credential = identity.credential
         self._attempts.resume()
         self._poller.start()
-        threading.Thread(target=self._inventory.find_pythons, name="pythons", daemon=True).start()
         try:
             self._supervise()
         finally:
             self._end()
 
+    def _made_acceptance(self) -> Acceptance:
+        # Only a worker that asks pays for what draws the cards.
+        from .acceptance import Acceptance  # noqa: PLC0415
+        from .keyboard import Keyboard  # noqa: PLC0415
+        from .owner_code import OwnerCode, new_code  # noqa: PLC0415
+
+        asks_people = not self._config.auto_accept_jobs
+        has_page = asks_people and self._config.answer_on_page
+        at_terminal = asks_people and os.isatty(0)
+        return Acceptance(
+            self._config,
+            self._console,
+            self._link,
+            self._poller.decide,
+            lambda: self._attempts.unfinished() < self._config.max_concurrent_jobs,
+            keyboard=Keyboard(0, by_line=self._console.is_dumb) if at_terminal else None,
+            code=OwnerCode(self._folder.owner_code(new_code)) if has_page else None,
+        )
+
+    def _note_gone(self) -> None:
+        """Take note that an attempt has gone."""
+        self._tidying.ask()
+        self._happenings.put(None)
+
     def _supervise(self) -> None:
         """Wait until the agent was told to stop and everything is as it was told."""
         while not self._is_done():
+            for chore in self._chores:
+                chore.turn()
+            wait = min(chore.due_in() for chore in self._chores)
             try:
-                happening = self._happenings.get(timeout=self._deadline and LOOK)
+                happening = self._happenings.get(
+                    timeout=min(wait, LOOK) if self._deadline else wait
+                )
             except queue.Empty:
                 continue
             if isinstance(happening, DTrainError):
@@ -138,6 +208,8 @@ class Agent:
             now = time.monotonic()
             if not self._attempts.running():
                 self._deadline = min(self._deadline, now + REPORT_TIME)
+            if not self._is_urgent:
+                self._deadline = max(self._deadline, self._attempts.moved_at() + CHECKPOINT_TIME)
             if now >= self._deadline:
                 self._stopping = OnStop.LEAVE
         return self._stopping is OnStop.LEAVE
@@ -180,6 +252,7 @@ class Agent:
             self._poller.acceptance.close()
         self._gone.set()
         self._inventory.close()
+        self._cache.close()
         if self._poller.session is not None:
             on_stop = OnStop.LEAVE if left or self._stopping is None else self._stopping
             try:
@@ -211,28 +284,59 @@ def _work(home: Path) -> None:
     config = load(home, os.environ)
     console = Console(sys.stdout)
     log_to(console, debug=config.debug)
-    if not config.auto_accept_jobs and not os.isatty(0):
+    if not (config.auto_accept_jobs or config.accept_when or config.answer_on_page or os.isatty(0)):
         raise Invalid(
             f"There is no terminal to ask at whether a job may run: {HOW_TO_ACCEPT}",
             field="auto_accept_jobs",
         )
     folder = WorkerFolder(config.folder(home))
     folder.lock()
-    try:
+    with ExitStack() as at_end:
+        at_end.callback(folder.unlock)
         python = _python(config)
         host = Host(
             worker_name=config.worker_name,
             environments=folder.environments,
             variables=os.environ,
             python=python,
+            python_downloads=config.python_downloads,
         )
+        isolation = found_isolation(config, folder, home / FILE, host)
+        at_end.callback(isolation.close)
         executor = make_executor(config.executor, host)
         executor.start()
+        executors = {executor.name: executor}
+        containers = _containers(config, host, folder, console, isolation.means.group)
+        if containers is not None:
+            executors[containers.executor.name] = containers.executor
+            at_end.callback(containers.close)
+        console.say(f"Isolation: {isolation.protection.level} ({isolation.protection.words}).")
+        for advice in advices(config, isolation.protection):
+            console.say(advice)
         names = [name for name in ExecutorName if name == executor.name]
-        inventory = Inventory(config, folder.path, names, python)
-        Agent(config, folder, {executor.name: executor}, inventory, console).run()
-    finally:
-        folder.unlock()
+        can_fetch = config.python_downloads and executor.name == ExecutorName.VENV
+        shared = Shared(folder.environments)
+        pythons = Pythons(shared, python, os.environ, may_fetch=can_fetch)
+        search = PythonSearch(pythons, os.environ)
+        inventory = Inventory(config, folder.path, names, search, isolation.protection)
+        limit = None if config.cache_gb is None else config.cache_gb * GIB
+        cache = CacheKeeper(folder.path, limit)
+        Agent(config, folder, executors, inventory, isolation, cache, containers, console).run()
+
+
+def _containers(
+    config: Config, host: Host, folder: WorkerFolder, console: Console, group: Group
+) -> Containers | None:
+    """What runs jobs in containers, if the owner wants that, or wanted it when one was begun."""
+    begun = any(attempt.executor == ExecutorName.DOCKER for attempt in folder.attempts())
+    if not (config.docker_enabled or begun):
+        return None
+    # Only a worker that has containers pays for what runs them.
+    from .containers import Containers  # noqa: PLC0415
+
+    found = Containers(config, host, folder, console, group)
+    found.look()
+    return found
 
 
 def _python(config: Config) -> Path:

@@ -16,8 +16,11 @@ from dtrain.protocol.worker_messages import Assignment, AttemptReport, Command, 
 
 from .bundles import BundleCache
 from .console import Console
+from .executors.absent import Absent
 from .executors.base import Executor
+from .isolation import Isolation
 from .link import Link
+from .needs import may_be_contained
 from .runner import Runner
 from .spool import AttemptFolder, WorkerFolder
 
@@ -34,7 +37,10 @@ class Attempts:
         folder: of the worker.
         link: to the server.
         executors: by their names; the first is the one for jobs that ask for none.
+        has_containers: whether jobs can be run in containers now.
         gpus: that the worker has for jobs.
+        isolation: keeps them within their limits and apart.
+        checkpoint_interval: seconds from one checkpoint of a job to the next, at least.
         console: told of every start and end.
         on_change: called after an attempt has gone.
     """
@@ -44,19 +50,27 @@ class Attempts:
         folder: WorkerFolder,
         link: Link,
         executors: Mapping[str, Executor],
+        has_containers: Callable[[], bool],
         gpus: Sequence[Gpu],
+        isolation: Isolation,
+        checkpoint_interval: float,
         console: Console,
         on_change: Callable[[], None],
     ) -> None:
         self._folder = folder
         self._link = link
         self._executors = executors
+        self._has_containers = has_containers
         self._gpus = gpus
+        self._isolation = isolation
+        self._checkpoint_interval = checkpoint_interval
         self._console = console
         self._on_change = on_change
         self._bundles = BundleCache(folder.path / "bundles")
         self._guard = threading.Lock()
         self._runners: dict[Key, Runner] = {}
+        self._hands_back = False
+        """Whether what begins now is handed back as well."""
 
     def __len__(self) -> int:
         with self._guard:
@@ -66,6 +80,21 @@ class Attempts:
         """How many run on this machine; of the others only the end is still to be reported."""
         return sum(runner.runs for runner in self._all())
 
+    def moved_at(self) -> float:
+        """When a checkpoint has last come forward; by the monotonic clock."""
+        return max((runner.moved_at for runner in self._all()), default=0.0)
+
+    def unfinished(self) -> int:
+        """How many take up a place: those whose end is not known yet."""
+        return sum(runner.finish is None for runner in self._all())
+
+    def stuck(self) -> str | None:
+        """What of the attempts cannot be killed, as a sentence; None as long as all can."""
+        for runner in self._all():
+            if what := runner.folder.stuck:
+                return f"Of job {runner.folder.assignment.job_id} something is left: {what}"
+        return None
+
     def reports(self) -> list[AttemptReport]:
         """How all attempts are, for a poll."""
         return [runner.report() for runner in self._all()]
@@ -73,29 +102,28 @@ class Attempts:
     def resume(self) -> None:
         """Go on with every attempt that an earlier agent has left."""
         for attempt in self._folder.attempts():
-            try:
-                with self._guard:
-                    runner = self._register(attempt)
-            except DTrainError as error:
-                log.error("Attempt %s cannot go on: %s", attempt.path.name, error.detail)
-            else:
-                self._say(attempt, "goes on")
-                runner.start()
+            with self._guard:
+                runner = self._register(attempt)
+            self._say(attempt, "goes on")
+            runner.start()
 
     def begin(self, assignment: Assignment, secret: str) -> None:
         """Start an attempt that the server has assigned. Repeating the call is harmless.
 
         Raises:
-            DTrainError: it cannot be taken; the server gives the job to somebody else, since the
-                attempt will be missing from the next poll.
+            DTrainError: it cannot be taken; the server gives the job to somebody else once the
+                attempt is missing from a poll that brings another secret.
             OSError: the disk is full, or the like.
         """
         with self._guard:
             if (assignment.job_id, assignment.attempt) in self._runners:
                 return
+            executor = self._choose(assignment.spec)
             gpus = self._free_gpus()[: assignment.spec.gpus]
-            attempt = self._folder.create_attempt(assignment, secret, gpus)
+            attempt = self._folder.create_attempt(assignment, secret, gpus, executor)
             runner = self._register(attempt)
+            if self._hands_back:  # the assignment and the signal have crossed
+                runner.stop(Cause.HANDED_BACK)
         self._say(attempt, "starts")
         runner.start()
 
@@ -114,6 +142,8 @@ class Attempts:
 
     def hand_back(self, *, at_once: bool = False) -> None:
         """End all attempts, so that other workers can take their jobs."""
+        with self._guard:
+            self._hands_back = True
         for runner in self._all():
             runner.stop(Cause.HANDED_BACK, at_once=at_once)
 
@@ -134,8 +164,16 @@ class Attempts:
             return list(self._runners.values())
 
     def _register(self, attempt: AttemptFolder) -> Runner:
-        executor = self._choose(attempt.assignment.spec)
-        runner = Runner(attempt, self._link, executor, self._bundles, self._ended)
+        executor = self._executors.get(attempt.executor) or Absent(attempt.executor)
+        runner = Runner(
+            attempt,
+            self._link,
+            executor,
+            self._bundles,
+            self._isolation,
+            self._checkpoint_interval,
+            self._ended,
+        )
         self._runners[_key(attempt)] = runner
         return runner
 
@@ -146,15 +184,21 @@ class Attempts:
             self._say(runner.folder, _in_words(runner.finish))
         self._on_change()
 
-    def _choose(self, spec: JobSpec) -> Executor:
-        wanted = spec.executor
-        if wanted is ExecutorName.AUTO and spec.image is not None:
+    def _choose(self, spec: JobSpec) -> str:
+        """The name of the executor for a new attempt.
+
+        Raises:
+            DTrainError: the worker does not have the one that it needs.
+        """
+        if spec.executor is not ExecutorName.AUTO:
+            wanted: str = spec.executor
+        elif spec.image is not None or (self._has_containers() and may_be_contained(spec)):
             wanted = ExecutorName.DOCKER
-        if wanted is ExecutorName.AUTO:
-            return next(iter(self._executors.values()))
+        else:
+            wanted = next(iter(self._executors))
         if wanted not in self._executors:
             raise DTrainError(f"It needs the executor {wanted}, which this worker does not have.")
-        return self._executors[wanted]
+        return wanted
 
     def _free_gpus(self) -> list[str]:
         """Those that no attempt holds, as `CUDA_VISIBLE_DEVICES` takes them."""

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import io
 import shlex
+from collections.abc import Sequence
 
-from rich.box import ROUNDED
+from rich.box import ASCII, ROUNDED
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from dtrain.protocol.messages import BundleEntry
 from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.worker_messages import Offer
 
@@ -23,21 +26,34 @@ _LONGEST = 300
 """Characters of one value on the card; the details have all of it."""
 
 
-def card(offer: Offer, width: int) -> str:
-    """Who wants to run what with which means, as text for a terminal of some width."""
+def card(offer: Offer, width: int, *, is_plain: bool = False) -> str:
+    """Who wants to run what with which means, as text for a terminal of some width.
+
+    Args:
+        offer: the job.
+        width: columns.
+        is_plain: draw the frame with signs that every terminal has.
+    """
     spec = offer.spec
     rows = {
-        "from": offer.submitter or "not known",
+        "from": f"{offer.submitter}, as they say" if offer.submitter else "not said",
         "runs": shlex.join([spec.main_entry, *spec.args]),
         "in": _surroundings(spec),
         "needs": _needs(spec),
-        "time limit": _duration(spec.time_limit) if spec.time_limit else "none",
-        "bundle": f"{_size(offer.bundle.size)} in {_count(offer.bundle.files, 'file')}",
+        "time limit": duration(spec.time_limit) if spec.time_limit else "none",
+    }
+    if spec.tags:
+        rows["tags"] = ", ".join(spec.tags)
+    if offer.retry_of is not None:
+        rows["retry of"] = f"job {offer.retry_of}"
+    rows |= {
+        "bundle": f"{size(offer.bundle.size)} in {_count(offer.bundle.files, 'file')}",
         "SHA-256": offer.bundle.sha256,
-        "waiting": f"for {_duration(offer.age)}",
+        "waiting": f"for {duration(offer.age)}",
     }
     title = Text(_short(f" Job {offer.job_id}: {spec.name} "), style="bold")
-    panel = Panel(_table(rows, short=True), title=title, title_align="left", box=ROUNDED)
+    box = ASCII if is_plain else ROUNDED
+    panel = Panel(_table(rows, short=True), title=title, title_align="left", box=box)
     return "\n" + _rendered(panel, width)
 
 
@@ -60,6 +76,23 @@ def details(offer: Offer, width: int) -> str:
         "on_partition": spec.on_partition,
     }
     return _rendered(_table(rows, short=False), width)
+
+
+def files(entries: Sequence[BundleEntry], width: int) -> str:
+    """Files of a bundle with their sizes, as text for a terminal of some width."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for entry in entries:
+        table.add_row(Text(size(entry.size)), Text(_short(entry.path, "…")))
+    return _rendered(table, width)
+
+
+def end_of(text: str, width: int) -> str:
+    """As much of the end of a text as fits into so many columns."""
+    while cell_len(text) > width:
+        text = text[1:]
+    return text
 
 
 def _surroundings(spec: JobSpec) -> str:
@@ -99,16 +132,17 @@ def _rendered(what: RenderableType, width: int) -> str:
     return out.getvalue()
 
 
-def _short(value: str) -> str:
+def _short(value: str, rest: str = "… (all of it: ?)") -> str:
     shown = plain(value)
-    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}… (all of it: ?)"
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}{rest}"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _size(number: float) -> str:
+def size(number: float) -> str:
+    """Bytes for people, in units of 1000."""
     for unit in ("bytes", "kB", "MB"):
         if number < 1000:
             return f"{number:.3g} {unit}"
@@ -116,7 +150,8 @@ def _size(number: float) -> str:
     return f"{number:,.1f} GB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A length of time for people."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.3g} {unit}"

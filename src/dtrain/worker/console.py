@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import threading
 import time
-from contextlib import suppress
 from typing import TextIO
 
 from dtrain.protocol.errors import DTrainError
@@ -22,8 +23,14 @@ class Console:
     """
 
     def __init__(self, out: TextIO) -> None:
+        if isinstance(out, io.TextIOWrapper):
+            out.reconfigure(errors="backslashreplace")
         self._out = out
         self._is_terminal = out.isatty()
+        self.is_dumb = os.environ.get("TERM", "dumb") in {"dumb", "unknown", ""}
+        """Whether the terminal can do nothing but write below what it has written."""
+        self.is_plain = self.is_dumb or "utf" not in (out.encoding or "").lower()
+        """Whether it can show no frames."""
         self._guard = threading.Lock()
         self._prompt = ""
 
@@ -32,26 +39,42 @@ class Console:
         form = "%H:%M:%S" if self._is_terminal else "%Y-%m-%d %H:%M:%S"
         self.write(f"{time.strftime(form)}  {plain(text)}\n")
 
-    def write(self, text: str) -> None:
-        """Write text as it is, above the prompt if there is one."""
+    def write(self, text: str) -> bool:
+        """Write text as it is, above the prompt if there is one; False if it cannot be shown."""
         with self._guard:
-            self._put(f"{_CLEAR_LINE if self._prompt else ''}{text}{self._prompt}")
+            return self._put(f"{self._clear()}{text}{self._prompt}")
 
     def prompt(self, text: str) -> None:
-        """Put a prompt on the screen; it stays the last line until another one, or none, is set."""
+        """Put a prompt on the screen; it stays the last line until another one, or none, is set.
+
+        Must be shorter than the terminal is wide.
+        """
         with self._guard:
-            self._put(f"{_CLEAR_LINE if self._prompt else ''}{text}")
+            if text == self._prompt:
+                return
+            self._put(f"{self._clear()}{text}")
             self._prompt = text
 
     def answered(self) -> None:
-        """The owner ended the prompt's line by typing; it is not to be written again."""
+        """The prompt was answered: its line stays as it is, and what comes is written below."""
         with self._guard:
+            if self._prompt and not self.is_dumb:  # there the owner has ended the line himself
+                self._put("\n")
             self._prompt = ""
 
-    def _put(self, text: str) -> None:
-        with suppress(OSError, ValueError):
+    def _clear(self) -> str:
+        """What makes room for something else where the prompt stands."""
+        if not self._prompt:
+            return ""
+        return "\n" if self.is_dumb else _CLEAR_LINE
+
+    def _put(self, text: str) -> bool:
+        try:
             self._out.write(text)
             self._out.flush()
+        except (OSError, ValueError):
+            return False
+        return True
 
 
 class _Handler(logging.Handler):

@@ -6,7 +6,7 @@ import ctypes
 import logging
 import os
 import shutil
-import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,14 +14,13 @@ from typing import Any
 
 import msgspec
 import psutil
-import uv
 
-from dtrain.protocol.errors import Invalid
 from dtrain.protocol.messages import WorkerMetrics
-from dtrain.protocol.resources import Capacity, Gpu
+from dtrain.protocol.resources import Capacity, Gpu, Protection
 from dtrain.protocol.states import Executor
 
 from .config import Config
+from .pythons import PythonSearch
 
 log = logging.getLogger(__name__)
 
@@ -35,49 +34,54 @@ class Inventory:
         config: caps what is offered to jobs.
         folder: where the worker keeps its files; the disk it is on is the one that is measured.
         executors: the ways in which jobs can be run here.
-        python: the interpreter of jobs that ask for no version.
+        search: finds the interpreters that jobs can ask for.
+        protection: how jobs are kept apart.
     """
 
     def __init__(
-        self, config: Config, folder: Path, executors: list[Executor], python: Path
+        self,
+        config: Config,
+        folder: Path,
+        executors: list[Executor],
+        search: PythonSearch,
+        protection: Protection,
     ) -> None:
         self._folder = folder
+        self._guard = threading.Lock()
         self._graphics = Graphics(os.environ)
         self.capacity = Capacity(
             slots=config.max_concurrent_jobs,
-            cpus=min(cpus(), (os.cpu_count() or 1) * (config.max_cpu_percent or 100) / 100),
+            cpus=min(cpus(), config.max_cpus or cpus()),
             memory=int(min(memory(), (config.max_memory_gb or 2**30) * GIB)),
             executors=executors,
             gpus=self._graphics.gpus,
             labels=config.labels,
-            pythons=[version_of(python)],
+            pythons=[search.own],
+            isolation=protection.level,
+            protection=protection,
         )
         """What there is for jobs; `find_pythons` may add to it."""
-        self._search: subprocess.Popen[bytes] | None = None
+        self._search = search
         psutil.cpu_percent()
 
+    def offer_containers(self, are_there: bool) -> None:
+        """Say whether jobs can be run in containers here now."""
+        others = [name for name in self.capacity.executors if name is not Executor.DOCKER]
+        self._change(executors=[*others, Executor.DOCKER] if are_there else others)
+
+    def _change(self, **fields: object) -> None:
+        with self._guard:
+            self.capacity = msgspec.structs.replace(self.capacity, **fields)
+
     def find_pythons(self) -> None:
-        """Add the versions of all interpreters that jobs can ask for. May take seconds."""
-        options = ["--only-installed", "--no-python-downloads", "--no-config"]
-        command = [uv.find_uv_bin(), "python", "list", *options, "--output-format", "json"]
-        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        self._search = subprocess.Popen(
-            command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        listed, _ = self._search.communicate()
-        try:
-            found = msgspec.json.decode(listed, type=list[_Interpreter])
-        except msgspec.DecodeError as error:
-            log.debug("The interpreters of this machine cannot be listed: %s", error)
-            return
-        versions = [one.version for one in found if one.implementation == "cpython"]
-        pythons = list(dict.fromkeys([*self.capacity.pythons, *versions]))
-        self.capacity = msgspec.structs.replace(self.capacity, pythons=pythons)
+        """Look which interpreters jobs can have: found here, or to be fetched. Takes seconds."""
+        pythons = self._search.installed() or self.capacity.pythons
+        self._change(pythons=pythons)
+        self._change(fetchable_pythons=self._search.fetchable())
 
     def close(self) -> None:
         """Break off the search for interpreters, should it last."""
-        if self._search is not None:
-            self._search.kill()
+        self._search.close()
 
     def metrics(self) -> WorkerMetrics:
         """How busy the machine is; the CPU's share is the one since the call before."""
@@ -146,31 +150,6 @@ class Graphics:
             with suppress(driver.NVMLError):
                 sample[name] = float(ask())
         return sample
-
-
-def version_of(python: Path) -> str:
-    """The version of an interpreter.
-
-    Raises:
-        Invalid: it is none.
-    """
-    command = [str(python), "-I", "-S", "-c", "import platform; print(platform.python_version())"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise Invalid(
-            f"The setting python is not acceptable: {python} does not run as Python does; name an"
-            " interpreter such as /usr/bin/python3.",
-            field="python",
-        ) from error
-    return done.stdout.strip()
-
-
-class _Interpreter(msgspec.Struct):
-    """What uv says of an interpreter."""
-
-    version: str
-    implementation: str
 
 
 def boot_id() -> str:

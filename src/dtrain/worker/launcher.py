@@ -7,8 +7,9 @@ What a runner does with an attempt:
         running = launch(folder, executor.prepare(folder))
     while running is not None and not running.wait(1.0):
         …                                   # phase, log, commands
-    if folder.exit is None:
-        kill_rest(folder)                   # the shim was killed: Cause.SHIM_LOST
+    if folder.exit is None:                 # the shim was killed
+        running = resume(folder, executor)  # goes on from above, or else
+        kill_rest(folder)                   # Cause.SHIM_LOST
     executor.clean(folder)
 
 All of it may be called from any thread; `stop` any number of times.
@@ -18,9 +19,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
+import logging
 import os
 import secrets
+import select
 import signal
 import sys
 import time
@@ -33,12 +37,14 @@ import dtrain
 from dtrain.protocol.errors import Conflict, DTrainError
 from dtrain.protocol.states import Cause
 
-from . import layout, processes
-from .executors.base import Plan
+from . import cgroups, hierarchies, layout, processes
+from .executors.base import Executor, Plan
 from .layout import write_durably
 from .processes import Process
-from .shim import READY
+from .shim import HELD, READY, note_stuck
 from .spool import AttemptFolder
+
+_log = logging.getLogger(__name__)
 
 _PACKAGES = str(Path(dtrain.__file__).absolute().parents[1])
 """The folder from which the shim imports this package: last, lest something there hide a module."""
@@ -50,8 +56,12 @@ main(sys.argv[2])
 """
 _LOOKS = 5
 """How often nothing must be found of an attempt before nothing is left."""
-_RECORDED = 5.0
-"""Seconds in which a shim that holds its lock has recorded itself."""
+_RECORDED = 60.0
+"""Seconds in which a shim that holds its lock has recorded itself, however busy the machine is."""
+_SMOOTHING = 4
+"""Milliseconds between two times; for longer than 10 the kernel does not remember."""
+_ABOVE = 10
+"""A descriptor above those that a shim is given, so that none takes another's place."""
 
 
 class Running:
@@ -89,30 +99,39 @@ class Running:
 
         Everything the job started gets SIGTERM and SIGCONT, after the plan's grace SIGKILL;
         `at_once`, also in a second call, leaves out what is left of the grace. The first cause
-        stays. An attempt that ended by itself before keeps its own outcome.
+        stays. An attempt that ended by itself before keeps its own outcome; its folder may be gone.
 
         Raises:
             OSError: if the wish cannot be written down, because the disk is full.
         """
         wish = json.dumps({"cause": cause, "at_once": at_once}).encode()
-        write_durably(str(self.folder.path / layout.STOP), wish)
+        try:
+            write_durably(str(self.folder.path / layout.STOP), wish)
+        except OSError:
+            if self.alive():
+                raise
+            return
         processes.send(self._process, signal.SIGTERM)
         processes.send(self._process, signal.SIGCONT)
 
 
-def launch(folder: AttemptFolder, plan: Plan) -> Running:
+def launch(folder: AttemptFolder, plan: Plan, *, again: bool = False) -> Running:
     """Start the shim of an attempt, and return when it has recorded itself.
+
+    Args:
+        folder: of the attempt.
+        plan: what is to be run.
+        again: whether the shim may have been started before, as long as it has ended.
 
     Raises:
         Conflict: the attempt was started before, whether or not it still runs (`adopt` it).
         DTrainError: the shim cannot start; its text says why.
     """
     try:
-        answer = _start(folder, plan)
+        with _taken(folder, again=again) as lock:
+            answer = _start(folder, plan, lock)
     except OSError as error:
         raise DTrainError(f"The attempt cannot be started: {error.strerror}.") from error
-    if answer == "started":
-        raise Conflict(f"The attempt in {folder.path} was started before.", code="started")
     running = _recorded(folder)
     if answer != "ok" or running is None:
         words = (folder.path / layout.SHIM_LOG).read_text(errors="replace").strip()
@@ -121,7 +140,29 @@ def launch(folder: AttemptFolder, plan: Plan) -> Running:
     return running
 
 
-def _start(folder: AttemptFolder, plan: Plan) -> str:
+@contextlib.contextmanager
+def _taken(folder: AttemptFolder, *, again: bool) -> Iterator[int]:
+    """The attempt's lock, for a shim to inherit: it is never free while one starts or runs.
+
+    Raises:
+        Conflict: the attempt was started before.
+    """
+    opened = os.open(folder.path / layout.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+    os.close(opened)
+    started = Conflict(f"The attempt in {folder.path} was started before.", code="started")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if folder.shim is not None and not again:
+            raise started
+        yield lock
+    except BlockingIOError:
+        raise started from None
+    finally:
+        os.close(lock)
+
+
+def _start(folder: AttemptFolder, plan: Plan, lock: int) -> str:
     """Start the shim in a session of its own; what it says of its start, nothing if it fails."""
     # Not msgspec: variables that are not UTF-8 are text with lone surrogates.
     content = json.dumps(msgspec.to_builtins(plan))
@@ -136,6 +177,7 @@ def _start(folder: AttemptFolder, plan: Plan) -> str:
             {"LC_ALL": "C.UTF-8", layout.MARK: secrets.token_hex(16)},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, writer, READY),
+                (os.POSIX_SPAWN_DUP2, lock, HELD),
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, log, *opened),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
@@ -146,8 +188,27 @@ def _start(folder: AttemptFolder, plan: Plan) -> str:
     finally:
         os.close(writer)
         with os.fdopen(reader, "rb") as said:
+            if plan.limits.group:
+                _smooth_way(reader)
             answer = said.read().decode()
     return answer
+
+
+def _smooth_way(reader: int) -> None:
+    """Spare the shim a wait of the kernel's, while it starts.
+
+    The first process in a while that goes into a control group waits for all processors to take
+    note, some 15 ms; those that follow at once do not. So this process goes where it is, again and
+    again until the shim has begun.
+    """
+    place = hierarchies.own_members()
+    watch = select.poll()
+    watch.register(reader, select.POLLIN)
+    while place is not None and not watch.poll(_SMOOTHING):
+        try:
+            place.write_text("0")
+        except OSError:
+            return
 
 
 def adopt(folder: AttemptFolder) -> Running | None:
@@ -159,12 +220,25 @@ def adopt(folder: AttemptFolder) -> Running | None:
     return running if running is not None and running.alive() else None
 
 
+def resume(folder: AttemptFolder, executor: Executor) -> Running | None:
+    """Start another shim for what has outlived the attempt's; None if nothing has, or it ended."""
+    plan = executor.resume(folder) if folder.exit is None else None
+    if plan is None or not kill_rest(folder):
+        return None
+    _log.warning("The shim of attempt %s was killed; what it stood by goes on.", folder.path.name)
+    try:
+        return launch(folder, plan, again=True)
+    except DTrainError as error:
+        _log.error("Attempt %s cannot go on: %s", folder.path.name, error.detail)
+        return None
+
+
 def kill_rest(folder: AttemptFolder) -> bool:
     """Kill all processes of an attempt whose shim is dead; whether nothing is left.
 
-    They are told by a mark in their environment, by the session of the step that ran, and as
-    children of such. A shim that is not dead is killed with them. What the kernel does not let go
-    of is given up after `processes.PATIENCE` seconds.
+    They are told by their control group, by a mark in their environment, by the session of the
+    step that ran, and as children of such. A shim that is not dead is killed with them. What the
+    kernel does not let go of is given up after `processes.PATIENCE` seconds.
     """
     record = folder.shim
     if record is None or record.boot_id != processes.boot_id():
@@ -173,11 +247,15 @@ def kill_rest(folder: AttemptFolder) -> bool:
     leader = Process(step.pid, step.ticks) if step else None
     mark = f"{layout.MARK}={record.mark}".encode()
 
+    group = folder.group
+
     def find() -> Iterator[Process]:
-        return processes.marked(mark, leader)
+        return itertools.chain(cgroups.members(group), processes.marked(mark, leader))
 
     # One look may miss what replaces itself all the time: listed before, ended when looked at.
-    return not processes.end_all(find, lambda: not any(any(find()) for _ in range(_LOOKS)))
+    left = processes.end_all(find, lambda: not any(any(find()) for _ in range(_LOOKS)))
+    note_stuck(str(folder.path), left)
+    return not left
 
 
 def _recorded(folder: AttemptFolder) -> Running | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 
 ATTEMPT = "attempt.json"
 """The assignment, the attempt's secret and its GPUs, by the agent."""
@@ -19,18 +20,32 @@ WORK = "work"
 VENV = "venv"
 OUTPUT = "output"
 CHECKPOINTS = "checkpoints"
+SNAPSHOT = "snapshot"
+"""Links to what was in `CHECKPOINTS` at one moment, while that is on its way to the server."""
 HOME = "home"
 TEMPORARY = "tmp"
+IN_USE = "in_use"
+"""What it uses of what attempts share, a path a line (`shared`)."""
 PLAN = "plan.json"
 """What the shim is to run, by the launcher."""
 LOCK = "lock"
-"""Held by the shim for as long as it lives."""
+"""Held by the shim for as long as it lives, and by the launcher for it before."""
 SHIM = "shim.json"
 """Which process the shim is: an attempt that has one was started, and is never started again."""
 STEP = "step.json"
 """The step that is being run, by the shim; a hint."""
+IMAGE = "image"
+"""The image that a step has found or built for the attempt's container, by its number."""
+CONTAINER = "container.json"
+"""The container that the attempt runs in, if it does."""
+BEGUN = "begun"
+"""Where in the log that of the container begins; there before the container is started."""
+OUTCOME = "outcome.json"
+"""How what a program stands in for has ended, by that program."""
 STOP = "stop.json"
 """The wish that the attempt ends, by the agent."""
+STUCK = "stuck"
+"""Which of its processes not even SIGKILL has ended, by the shim; gone when they are."""
 LOG = "log"
 """Everything that the job wrote to its standard output and error, byte for byte."""
 SHIM_LOG = "shim.log"
@@ -41,6 +56,9 @@ FINISH = "finish.json"
 """The message that reports the end, by the agent."""
 ACKNOWLEDGED = "acknowledged"
 """How many bytes of the log the server has; a hint."""
+
+OF_THE_JOB = (WORK, VENV, OUTPUT, CHECKPOINTS, HOME, TEMPORARY)
+"""The folders that are the job's own."""
 
 MARK = "DTRAIN_PROCESS_MARK"
 """The environment variable by which every process of an attempt is known, whoever started it."""
@@ -102,3 +120,12 @@ def read_if_there(path: str) -> bytes | None:
         return None
     with os.fdopen(descriptor, "rb") as file:
         return file.read()
+
+
+def free_room(path: str) -> int:
+    """Bytes that are free on the disk of a folder; very many if that cannot be told."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return sys.maxsize
+    return disk.f_bavail * disk.f_frsize

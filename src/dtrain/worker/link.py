@@ -1,15 +1,5 @@
-"""The calls that a worker makes to its server; the one place that decides what is tried again.
+"""The calls that a worker makes to its server; `patience` decides what is tried again.
 
-    outcome                         register, poll, offer    reports about an attempt
-    no answer, 5xx, 429, 408        again                    again, for 7 days
-    401                             Unauthorized             again: the agent enrols anew meanwhile
-    409 `stale`, 410, 404           the error itself         StaleAttempt
-    409 `superseded`                Superseded               Superseded
-    416 `log_gap`                   -                        no error: the log goes on elsewhere
-    any other refusal               the error itself         the error itself
-
-Between two tries lies a random time below a bound that doubles from 0.2 s up to 10 s for polls
-and 60 s for reports (full jitter), or what the server asked for in Retry-After if that is longer.
 Every call may raise `Stopped`: the agent ends, and whoever called must, too.
 """
 
@@ -17,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
-import random
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -29,20 +17,17 @@ import msgspec
 
 from dtrain.client.transport import PIECE, Body, Query, Response, Transport
 from dtrain.protocol import routes
-from dtrain.protocol.errors import (
-    Conflict,
-    DTrainError,
-    Invalid,
-    NotFound,
-    Unauthorized,
-    Unavailable,
-    Unreachable,
-)
+from dtrain.protocol.errors import Conflict, DTrainError, Invalid
+from dtrain.protocol.messages import BundleContents
 from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import (
+    AnswerOutcome,
     ArtifactInfo,
     Finish,
     FinishAnswer,
+    Generation,
+    GenerationAnswer,
+    KeptGenerations,
     Leave,
     LogAnswer,
     OfferAnswer,
@@ -54,38 +39,21 @@ from dtrain.protocol.worker_messages import (
     Registered,
 )
 
+from .patience import OFFER, POLL, REPORT, RESTORING, Patience, Stopped, persist
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.2
-"""Seconds: the bound of the first pause."""
-LONGEST_REQUESTED_PAUSE = 600.0
-"""Seconds that a server's Retry-After is believed."""
 LARGEST_APPEND = 1024**2
 """Bytes of a log, uncompressed, that go in one request."""
+SMALLEST_APPEND = 4 * 1024
+"""Bytes; what is refused as too large is sent in smaller pieces, down to this."""
 SMALLEST_COMPRESSED = 512
 """Bytes below which compression is not worth its header."""
 LEAVE_TIMEOUT = 3.0
-BUNDLE_TRIES = 3
-"""How often a bundle may arrive with the wrong content."""
-
-
-class Stopped(Exception):
-    """The agent ends; nothing is known about what was asked."""
-
-
-class Superseded(DTrainError):
-    """A newer session of this worker has taken over; this agent must stop, its jobs go on."""
-
-    status = 409
-    code = "superseded"
-
-
-class StaleAttempt(DTrainError):
-    """The attempt no longer counts: kill it and forget it."""
-
-    status = 409
-    code = "stale"
+FILES_TIMEOUT = 10.0
+FETCH_TRIES = 3
+"""How often what is fetched may arrive with another hash than its own."""
 
 
 class AttemptRef(msgspec.Struct, frozen=True):
@@ -98,22 +66,6 @@ class AttemptRef(msgspec.Struct, frozen=True):
     def path(self, template: str, **parts: object) -> str:
         """An address about this attempt."""
         return routes.path(template, job_id=self.job_id, attempt=self.attempt, **parts)
-
-
-class Patience(msgspec.Struct, frozen=True):
-    """How long a kind of call is tried again."""
-
-    longest_pause: float
-    """Seconds."""
-    total: float = math.inf
-    """Seconds after which the last error is raised."""
-    report: bool = False
-    """Whether the call is about an attempt."""
-
-
-POLL = Patience(longest_pause=10.0)
-OFFER = Patience(longest_pause=10.0, total=60.0)
-REPORT = Patience(longest_pause=60.0, total=7 * 86400.0, report=True)
 
 
 class Link:
@@ -133,15 +85,26 @@ class Link:
         self._tell = tell
         self.credential = ""
         """The worker's own token; set once it is known."""
+        self._most = LARGEST_APPEND
+        """Bytes of a log that a server, or a proxy before it, has not refused as too large."""
 
-    def register(self, message: Register, token: str) -> Registered:
-        """Come to the server, with the shared token or with the worker's own credential."""
-        return self._persist(
-            POLL,
-            lambda: self._ask(
-                "POST", routes.REGISTER, message=message, headers=_bearer(token)
-            ).decode(Registered),
-        )
+    def register(self, message: Register, token: str) -> tuple[Registered, bool]:
+        """Come to the server, with the shared token or with the worker's own credential.
+
+        Returns:
+            What the server says, and whether it may yet come upon an earlier try of the same.
+        """
+        tries = 0
+
+        def ask() -> Registered:
+            nonlocal tries
+            tries += 1
+            headers = _bearer(token)
+            return self._ask("POST", routes.REGISTER, message=message, headers=headers).decode(
+                Registered
+            )
+
+        return self._persist(POLL, ask), tries > 1
 
     def poll(self, compose: Callable[[], Poll]) -> PollAnswer:
         """Say how things are and hear what to do; every try says how they are by then."""
@@ -162,6 +125,16 @@ class Link:
             OFFER, lambda: self._ask("POST", path, message=reply).decode(OfferAnswer)
         )
 
+    def offer_files(self, job_id: int) -> BundleContents:
+        """What is in the bundle of a job that is before the owner. One try: the owner waits."""
+        path = routes.path(routes.OFFER_FILES, job_id=job_id)
+        return self._ask("GET", path, timeout=FILES_TIMEOUT).decode(BundleContents)
+
+    def settle_answer(self, answer_id: str, outcome: AnswerOutcome) -> None:
+        """Say what was made of an answer from the worker's page."""
+        path = routes.path(routes.PAGE_ANSWER, answer_id=answer_id)
+        self._persist(OFFER, lambda: self._ask("POST", path, message=outcome))
+
     def leave(self, message: Leave) -> None:
         """Say that the agent ends. One try, also when the agent has been stopped."""
         self._ask("POST", routes.LEAVE, message=message, timeout=LEAVE_TIMEOUT)
@@ -181,16 +154,34 @@ class Link:
             Invalid: what comes has another hash, every time.
             OSError: of the file.
         """
-        for _ in range(BUNDLE_TRIES):
-            digest = self._persist(REPORT, lambda: self._download(ref, into, check))
-            if digest == sha256:
-                return
-            log.warning("The bundle of job %d arrived with the hash %s.", ref.job_id, digest)
-        raise Invalid(
-            f"The bundle arrived {BUNDLE_TRIES} times with another content than the server's"
-            " record says; check the server's storage and any proxy on the way.",
-            code="bundle_invalid",
-        )
+        self._fetch(ref, ref.path(routes.ATTEMPT_BUNDLE), sha256, into, check, REPORT)
+
+    def kept_generations(self, ref: AttemptRef, patience: Patience) -> KeptGenerations:
+        """What the server has of the job's checkpoint folder; NotFound if it knows of none."""
+        path = ref.path(routes.ATTEMPT_CHECKPOINTS)
+        return self._report("GET", path, ref, patience=patience).decode(KeptGenerations)
+
+    def keep_generation(
+        self, ref: AttemptRef, message: Generation, patience: Patience
+    ) -> GenerationAnswer:
+        """Have a generation kept; the answer says what has to be sent before."""
+        path = ref.path(routes.ATTEMPT_CHECKPOINTS)
+        answer = self._report("POST", path, ref, message=message, patience=patience)
+        return answer.decode(GenerationAnswer)
+
+    def put_content(
+        self, ref: AttemptRef, sha256: str, content: BinaryIO, patience: Patience
+    ) -> None:
+        """Send what a file of a generation holds."""
+        path = ref.path(routes.ATTEMPT_CHECKPOINT_CONTENT, sha256=sha256)
+        self._put(ref, path, content, patience=patience)
+
+    def content(
+        self, ref: AttemptRef, sha256: str, into: BinaryIO, *, check: Callable[[], None]
+    ) -> None:
+        """Write what a file of a kept generation holds into an empty file, as `bundle` does."""
+        path = ref.path(routes.ATTEMPT_CHECKPOINT_CONTENT, sha256=sha256)
+        self._fetch(ref, path, sha256, into, check, RESTORING)
 
     def phase(self, ref: AttemptRef, phase: Phase) -> None:
         """Say that an attempt has come to a new phase."""
@@ -199,7 +190,17 @@ class Link:
         self._report("POST", path, ref, message=message)
 
     def append_log(self, ref: AttemptRef, offset: int, data: bytes) -> int:
-        """Append at most `LARGEST_APPEND` bytes to the log; where the log goes on."""
+        """Append some of the bytes to the log, `LARGEST_APPEND` at most; where the log goes on."""
+        while True:
+            most = self._most
+            try:
+                return self._append_log(ref, offset, data[:most])
+            except Invalid as error:
+                if error.status != 413 or min(len(data), most) <= SMALLEST_APPEND:
+                    raise
+                self._most = min(len(data), most) // 2
+
+    def _append_log(self, ref: AttemptRef, offset: int, data: bytes) -> int:
         headers = {"Content-Type": "application/octet-stream"}
         if len(data) > SMALLEST_COMPRESSED:
             data = zlib.compress(data, 1)
@@ -218,13 +219,7 @@ class Link:
     def put_artifact(self, ref: AttemptRef, info: ArtifactInfo, content: BinaryIO) -> None:
         """Send a file that the attempt left behind."""
         path = ref.path(routes.ATTEMPT_ARTIFACT, path=info.path)
-        query = {"sha256": info.sha256}
-
-        def put() -> Response:
-            content.seek(0)
-            return self._ask("PUT", path, ref, query=query, body=content)
-
-        self._persist(REPORT, put)
+        self._put(ref, path, content, query={"sha256": info.sha256})
 
     def finish(self, ref: AttemptRef, message: Finish) -> FinishAnswer:
         """Say how the attempt ended; the answer says what is still missing."""
@@ -241,12 +236,47 @@ class Link:
         message: msgspec.Struct | None = None,
         body: Body | None = None,
         headers: Mapping[str, str] | None = None,
+        patience: Patience = REPORT,
     ) -> Response:
         return self._persist(
-            REPORT,
+            patience,
             lambda: self._ask(
                 method, path, ref, query=query, message=message, body=body, headers=headers
             ),
+        )
+
+    def _put(
+        self,
+        ref: AttemptRef,
+        path: str,
+        content: BinaryIO,
+        *,
+        query: Query | None = None,
+        patience: Patience = REPORT,
+    ) -> None:
+        def put() -> Response:
+            content.seek(0)
+            return self._ask("PUT", path, ref, query=query, body=content)
+
+        self._persist(patience, put)
+
+    def _fetch(
+        self,
+        ref: AttemptRef,
+        path: str,
+        sha256: str,
+        into: BinaryIO,
+        check: Callable[[], None],
+        patience: Patience,
+    ) -> None:
+        for _ in range(FETCH_TRIES):
+            digest = self._persist(patience, lambda: self._download(ref, path, into, check))
+            if digest == sha256:
+                return
+            log.warning("What came from %s has the hash %s.", path, digest)
+        raise Invalid(
+            f"What was fetched arrived {FETCH_TRIES} times with another content than the server's"
+            " record says; check the server's storage and any proxy on the way."
         )
 
     def _ask(
@@ -296,12 +326,13 @@ class Link:
         if self._stop.wait(seconds):
             raise Stopped
 
-    def _download(self, ref: AttemptRef, into: BinaryIO, check: Callable[[], None]) -> str:
-        """One try of a bundle's download; the SHA-256 of what came."""
+    def _download(
+        self, ref: AttemptRef, path: str, into: BinaryIO, check: Callable[[], None]
+    ) -> str:
+        """One try of a download into an emptied file; the SHA-256 of what came."""
         check()
         into.seek(0)
         into.truncate()
-        path = ref.path(routes.ATTEMPT_BUNDLE)
         log.debug("GET %s", path)
         headers = self._identity(ref)
         self._transport.download(path, into, headers=headers, progress=lambda *_: check())
@@ -312,41 +343,7 @@ class Link:
         return digest.hexdigest()
 
     def _persist(self, patience: Patience, ask: Callable[[], T]) -> T:
-        """Ask until there is an answer, a refusal that stands, or an end to patience."""
-        deadline = time.monotonic() + patience.total
-        bound = FIRST_PAUSE
-        while not self._stop.is_set():
-            try:
-                answer = ask()
-            except DTrainError as error:
-                if not _is_borne(error, patience) or time.monotonic() > deadline:
-                    meaning = _meaning(error, patience)
-                    if meaning is error:
-                        raise
-                    raise meaning from error
-                self._tell(error)
-                asked_for = min(error.retry_after or 0.0, LONGEST_REQUESTED_PAUSE)
-                self._stop.wait(max(random.uniform(0, bound), asked_for))  # noqa: S311 - jitter
-                bound = min(bound * 2, patience.longest_pause)
-            else:
-                self._tell(None)
-                return answer
-        raise Stopped
-
-
-def _is_borne(error: DTrainError, patience: Patience) -> bool:
-    """Whether a call that met the error is tried again."""
-    if isinstance(error, (Unavailable, Unreachable)):
-        return True
-    return patience.report and isinstance(error, Unauthorized)
-
-
-def _meaning(error: DTrainError, patience: Patience) -> DTrainError:
-    """The error as the worker's own, where it has one for it."""
-    if error.code == "superseded":
-        return Superseded(error.detail)
-    gone = error.code == "stale" or error.status == 410 or isinstance(error, NotFound)
-    return StaleAttempt(error.detail) if gone and patience.report else error
+        return persist(ask, patience, self._stop, self._tell)
 
 
 def _bearer(token: str) -> dict[str, str]:

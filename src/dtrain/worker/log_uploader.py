@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from .link import LARGEST_APPEND
 from .spool import AttemptFolder
@@ -66,5 +67,6 @@ class LogUploader:
         offset, when = self._noted
         now = time.monotonic()
         if self.offset != offset and now >= when + NOTE_INTERVAL:
-            self._folder.save_acknowledged(self.offset)
+            with suppress(OSError):  # a hint, which a full disk does not take
+                self._folder.save_acknowledged(self.offset)
             self._noted = (self.offset, now)

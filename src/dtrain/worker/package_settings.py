@@ -17,7 +17,7 @@ and from its variables, which win:
     timeout            UV_HTTP_TIMEOUT
 
 What is set for uv itself wins: indexes of its own over all of pip's. They apply while an
-environment is prepared; jobs do not get them.
+environment is prepared, an interpreter fetched; jobs do not get them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from __future__ import annotations
 import configparser
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 _NAMES = {
@@ -51,9 +51,15 @@ _UV_NAMES = {
     *("UV_KEYRING_PROVIDER", "UV_NATIVE_TLS", "UV_NO_INDEX", "UV_OFFLINE", "UV_OVERRIDE"),
     *("UV_PRERELEASE", "UV_REQUEST_TIMEOUT", "UV_SYSTEM_CERTS", "UV_TORCH_BACKEND"),
     *("UV_CONCURRENT_BUILDS", "UV_CONCURRENT_DOWNLOADS", "UV_CONCURRENT_INSTALLS"),
+    *("UV_PYTHON_DOWNLOADS", "UV_PYTHON_DOWNLOADS_JSON_URL", "UV_PYTHON_INSTALL_MIRROR"),
+    "UV_PYTHON_INSTALL_DIR",
 }
+_FOLDER_NAMES = {"PYENV_ROOT", "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "XDG_DATA_HOME"}
+"""Where interpreters, and settings and credentials for uv, may be."""
+_PROXY_NAMES = {"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
 _NETWORK_NAMES = {
-    *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "NETRC"),
+    *_PROXY_NAMES,
+    "NETRC",
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 }
 
@@ -68,13 +74,46 @@ def package_settings(host: Mapping[str, str], prefix: Path = Path(sys.prefix)) -
     found = {
         name: value
         for name, value in host.items()
-        if name in _UV_NAMES or name.startswith("UV_INDEX") or name.upper() in _NETWORK_NAMES
+        if name in _UV_NAMES | _FOLDER_NAMES
+        or name.startswith("UV_INDEX")
+        or name.upper() in _NETWORK_NAMES
     }
     pip = _pip_settings(host, prefix)
     if _INDEX_NAMES & found.keys():
         pip = {name: value for name, value in pip.items() if not name.endswith("index-url")}
     translated = _translated(pip)
     return {**translated, **found, **_config_file(host)}
+
+
+def pip_variables(host: Mapping[str, str], prefix: Path = Path(sys.prefix)) -> dict[str, str]:
+    """The variables that make pip, where none of this machine's files are, look alike.
+
+    Args:
+        host: the environment of the agent.
+        prefix: of the interpreter whose `pip.conf` counts.
+    """
+    pip = _pip_settings(host, prefix)
+    of_uv = {
+        "index-url": host.get("UV_DEFAULT_INDEX") or host.get("UV_INDEX_URL"),
+        "extra-index-url": host.get("UV_EXTRA_INDEX_URL"),
+        "cert": host.get("SSL_CERT_FILE") or host.get("REQUESTS_CA_BUNDLE"),
+    }
+    settings = {**{name: value for name, value in of_uv.items() if value}, **pip}
+    known = {name: value for name, value in settings.items() if name in _NAMES}
+    variables = {f"PIP_{name.upper().replace('-', '_')}": text for name, text in known.items()}
+    return {**network_variables(host), **variables}
+
+
+def network_variables(host: Mapping[str, str]) -> dict[str, str]:
+    """The variables that say which proxies this machine uses."""
+    return {name: value for name, value in host.items() if name.upper() in _PROXY_NAMES}
+
+
+def named_paths(values: Iterable[str]) -> list[str]:
+    """The files and folders of this machine that settings name, in order, each once."""
+    words = [word.removeprefix("file://") for value in values for word in value.split()]
+    found = {word for word in words if word.startswith("/") and word != "/" and Path(word).exists()}
+    return sorted(found)
 
 
 def _translated(pip: Mapping[str, str]) -> dict[str, str]:

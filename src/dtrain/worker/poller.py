@@ -9,10 +9,11 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dtrain import __version__
-from dtrain.protocol.errors import DTrainError, Refused, Unauthorized
+from dtrain.protocol.errors import Conflict, DTrainError, Refused, Unauthorized
 from dtrain.protocol.worker_messages import (
     PROTOCOL,
     Assignment,
@@ -28,7 +29,8 @@ from .attempts import Attempts
 from .config import Config
 from .console import Console, Trouble
 from .inventory import Inventory, boot_id
-from .link import Link, Stopped, Superseded
+from .link import Link
+from .patience import Stopped, Superseded
 from .spool import Identity, WorkerFolder
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ REFUSED_PAUSE = 10.0
 """Seconds after a poll that was refused, or that brought what could not be taken."""
 EARLY_PAUSE = 1.0
 """Seconds, at most, after an answer that came before its time and brought nothing."""
+OVERTAKEN = 120.0
+"""Seconds after a registration that was repeated in which its own first try, coming late, can be
+what supersedes it."""
+REMEMBERED = 10
+"""Jobs that the owner said yes to, whose claim may still be on its way."""
 UNSUPERVISED = 200.0
 """Seconds without an answer after which jobs that must not run unsupervised are ended: with the
 slowest of failures and the grace on top it is less than the 300 s after which a server gives an
@@ -79,6 +86,7 @@ class Poller:
         """Whether nothing new is taken."""
         self.acceptance: Acceptance | None = None
         """Where the owner is asked; None if jobs start without a question."""
+        self._stuck: str | None = None
         self._config = config
         self._folder = folder
         self._link = link
@@ -89,27 +97,59 @@ class Poller:
         self._on_failure = on_failure
         self._number = 0
         self._answered_at = time.monotonic()
+        self._doubtful_until = 0.0
+        """Until when another session of this worker is rather this agent's own, begun by a try of
+        its registration that came late."""
         self._drained = False
         """Whether the server wants nothing new to be taken."""
+        self._asked_at = 0.0
+        """When the latest poll was sent."""
+        self._agreed: dict[str, Offer] = {}
+        """What the owner said yes to lately, by the secret that went with it."""
+        self._accepting = threading.Lock()
+        """One yes at a time: each needs the next secret for its own."""
         self._thread = threading.Thread(target=self._run, name="poll", daemon=True)
 
     def start(self) -> None:
         """Join the server, and poll it until the link is stopped."""
         self._thread.start()
 
-    def decide(self, offer: Offer, accept: bool) -> None:
+    def decide(self, offer: Offer, accept: bool, reason: str | None) -> None:
         """Tell the server the owner's word on an offer; an accepted job starts.
 
         Raises:
             DTrainError: the offer is gone, or the server cannot be reached.
         """
-        if self.session is None:
+        session = self.session
+        if session is None:
             return
-        secret = self._folder.next_secret()
-        reply = OfferReply(session=self.session, accept=accept, secret=secret)
-        answer = self._link.answer_offer(offer.job_id, reply)
-        if answer.assignment is not None:
-            self._attempts.begin(answer.assignment, secret)
+        try:
+            if accept:
+                self._accept(session, offer)
+            else:
+                secret = self._folder.next_secret()
+                no = OfferReply(session=session, accept=False, secret=secret, reason=reason)
+                self._link.answer_offer(offer.job_id, no)
+        except OSError as error:
+            raise DTrainError(f"Job {offer.job_id} cannot be taken: {error}") from error
+
+    def _accept(self, session: int, offer: Offer) -> None:
+        with self._accepting:
+            secret = self._folder.next_secret()
+            yes = OfferReply(session=session, accept=True, secret=secret)
+            # Before it is sent: the claim may come back with a poll as well.
+            self._agreed = dict(list(self._agreed.items())[-REMEMBERED:]) | {secret: offer}
+            try:
+                answer = self._link.answer_offer(offer.job_id, yes)
+            except Refused:
+                self._agreed.pop(secret, None)
+                raise
+            if answer.assignment is not None:
+                try:
+                    self._begin_agreed(answer.assignment, secret)
+                except OSError:
+                    self._forget_secret(secret)
+                    raise
 
     def _run(self) -> None:
         try:
@@ -119,6 +159,10 @@ class Poller:
                     self._poll()
                 except Unauthorized:
                     self._join_anew()
+                except Superseded:
+                    if time.monotonic() > self._doubtful_until:
+                        raise
+                    self._join()
         except Stopped:
             pass
         except Superseded as error:
@@ -135,22 +179,33 @@ class Poller:
         identity = self._folder.load_identity()
         registered = None
         if identity is not None:
-            try:
+            with suppress(Unauthorized):
                 registered = self._register(identity.worker_id, identity.credential)
-            except Unauthorized:
-                self._folder.forget_identity()
-        if registered is None:
-            registered = self._register(None, self._config.token)
-        if registered.credential is not None:
-            identity = Identity(worker_id=registered.worker_id, credential=registered.credential)
+        if identity is None or registered is None:
+            credential = self._folder.next_credential()
+            registered = self._enrol(credential)
+            identity = Identity(worker_id=registered.worker_id, credential=credential)
             self._folder.save_identity(identity)
-        if identity is not None:
-            self._link.credential = identity.credential
+        self._link.credential = identity.credential
         self.session = registered.session
         self._number = 0
         self._console.say(f"Joined {self._config.server_url} as {self._config.worker_name}.")
+        if self.acceptance is not None:
+            self.acceptance.joined(registered.worker_id)
 
-    def _register(self, worker_id: str | None, token: str) -> Registered:
+    def _enrol(self, credential: str) -> Registered:
+        """Register by the shared token; the credential is what the worker shows from then on."""
+        try:
+            return self._register(None, self._config.token, credential)
+        except Unauthorized as error:
+            raise Unauthorized(
+                f"{self._config.server_url} refuses the worker's token; set token in config.json,"
+                " or DTRAIN_WORKER_TOKEN, to the one that the server prints when it starts."
+            ) from error
+
+    def _register(
+        self, worker_id: str | None, token: str, credential: str | None = None
+    ) -> Registered:
         message = Register(
             protocol=PROTOCOL,
             version=__version__,
@@ -160,16 +215,11 @@ class Poller:
             boot_id=boot_id(),
             capacity=self._inventory.capacity,
             asks=self.acceptance is not None,
+            credential=credential,
         )
-        try:
-            return self._link.register(message, token)
-        except Unauthorized as error:
-            if worker_id is not None:
-                raise
-            raise Unauthorized(
-                f"{self._config.server_url} refuses the worker's token; set token in config.json,"
-                " or DTRAIN_WORKER_TOKEN, to the one that the server prints when it starts."
-            ) from error
+        registered, is_doubtful = self._link.register(message, token)
+        self._doubtful_until = time.monotonic() + OVERTAKEN if is_doubtful else 0.0
+        return registered
 
     def _join_anew(self) -> None:
         """Enrol once more with a server that has forgotten this worker; jobs run on meanwhile."""
@@ -215,6 +265,7 @@ class Poller:
         if time.monotonic() > self._answered_at + UNSUPERVISED:
             self._attempts.stop_the_unsupervised()
         self._number += 1
+        self._asked_at = time.monotonic()
         acceptance = self.acceptance
         return Poll(
             session=self.session or 0,
@@ -226,13 +277,32 @@ class Poller:
             next_secret=secret,
             asks=acceptance is not None,
             offers=[] if acceptance is None else acceptance.offers.ids(),
-            draining=self.draining or not takes or not (acceptance is None or acceptance.answering),
+            draining=self.draining
+            or self._is_stuck()
+            or not takes
+            or not (acceptance is None or acceptance.answering),
+            max_offers=1 if acceptance is None else acceptance.max_offers,
+            answer_on_page=acceptance is not None and acceptance.on_page,
+            answers=[] if acceptance is None else acceptance.page_answers(),
         )
+
+    def _is_stuck(self) -> bool:
+        """Whether something cannot be killed: it holds what another job would need."""
+        stuck = self._attempts.stuck()
+        if stuck != self._stuck:
+            self._stuck = stuck
+            if stuck:
+                self._console.say(f"{stuck} Until it ends, no new job is taken.")
+            else:
+                self._console.say("All that was killed has ended; jobs are taken again.")
+        return stuck is not None
 
     def _take(self, answer: PollAnswer, secret: str) -> bool:
         """Act on an answer; whether there was anything to act on."""
         for command in answer.commands:
             self._attempts.obey(command)
+        if answer.secret_spent:
+            self._forget_secret(secret)
         if answer.assignment is not None and not self.draining:
             self._begin(answer.assignment, secret)
         changed = answer.drain != self._drained
@@ -241,12 +311,49 @@ class Poller:
             takes = "takes no new jobs until it is resumed" if answer.drain else "takes jobs again"
             self._console.say(f"The server says that this worker {takes}.")
         if self.acceptance is not None:
-            changed = self.acceptance.update(answer.offers) or changed
-        return changed or bool(answer.commands) or answer.assignment is not None
+            changed = self.acceptance.update(answer, self._asked_at) or changed
+        return (
+            changed or answer.secret_spent or bool(answer.commands) or answer.assignment is not None
+        )
 
     def _begin(self, assignment: Assignment, secret: str) -> None:
         try:
-            self._attempts.begin(assignment, secret)
+            if self.acceptance is None:
+                self._attempts.begin(assignment, secret)
+            else:
+                self._begin_agreed(assignment, secret)
         except (DTrainError, OSError) as error:
             self._console.say(f"Job {assignment.job_id} cannot be taken: {error}")
+            # With another one in the next poll the server knows that nothing came of this.
+            self._forget_secret(secret)
             self._link.pause(REFUSED_PAUSE)
+
+    def _forget_secret(self, spent: str) -> None:
+        try:
+            self._folder.forget_secret(spent)
+        except OSError as error:
+            log.warning("%s cannot be written (%s).", self._folder.path, error)
+
+    def _begin_agreed(self, assignment: Assignment, secret: str) -> None:
+        """Start what the owner has said yes to, and nothing else, whatever the server says.
+
+        Raises:
+            DTrainError: the owner was not shown this; the server gives the job to somebody else.
+        """
+        offer = self._agreed.get(secret)
+        if offer is None or not _is_the_same(offer, assignment):
+            self._forget_secret(secret)
+            raise Conflict(
+                f"Job {assignment.job_id} came without its owner's consent to just this; it does"
+                " not start.",
+                code="no_consent",
+            )
+        self._attempts.begin(assignment, secret)
+
+
+def _is_the_same(offer: Offer, assignment: Assignment) -> bool:
+    return (offer.job_id, offer.spec, offer.bundle) == (
+        assignment.job_id,
+        assignment.spec,
+        assignment.bundle,
+    )

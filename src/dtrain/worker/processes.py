@@ -84,7 +84,7 @@ def descendants(of: int) -> Iterator[Process]:
     """
     waiting = [of]
     while waiting:
-        for pid in _children(waiting.pop()):
+        for pid in children(waiting.pop()):
             process = look(pid)
             if process is not None and not process.dead:
                 yield process
@@ -106,7 +106,7 @@ def marked(mark: bytes, leader: Process | None) -> Iterator[Process]:
             yield from descendants(process.pid)
 
 
-def _children(of: int) -> list[int]:
+def children(of: int) -> list[int]:
     """The numbers of a process's children; each of its threads has its own."""
     if not _LISTS_CHILDREN:
         return [process.pid for process in scan() if process.parent == of]

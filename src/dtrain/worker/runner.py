@@ -11,22 +11,30 @@ goes on where a killed one stopped. A stale attempt is killed and forgotten from
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
-from dtrain.protocol.errors import Conflict, DTrainError, Refused
+import msgspec
+
+from dtrain.protocol.errors import Conflict, DTrainError, Invalid, Refused
 from dtrain.protocol.states import Cause, Phase
 from dtrain.protocol.worker_messages import ArtifactInfo, AttemptReport, Finish, FinishAnswer
 
 from . import artifacts
 from .bundles import BundleCache
+from .checkpoints import Checkpoints
 from .executors.base import Executor, PrepareFailed
-from .launcher import Running, adopt, kill_rest, launch
-from .link import AttemptRef, Link, StaleAttempt, Stopped, Superseded
+from .isolation import Isolation
+from .launcher import Running, adopt, kill_rest, launch, resume
+from .link import AttemptRef, Link
 from .log_uploader import LogUploader
+from .patience import StaleAttempt, Stopped, Superseded
 from .preparation import make_ready
+from .restoration import restore
 from .spool import AttemptFolder, ExitRecord
 
 log = logging.getLogger(__name__)
@@ -39,6 +47,12 @@ KILL_WAIT = 30.0
 """Seconds for a shim to end what it was told to kill at once."""
 REPEAT_PAUSE = 5.0
 """Seconds between two finishes while what is missing cannot be sent."""
+REFUSED_PAUSE = 10.0
+"""Seconds until something is sent again that the server, or a proxy before it, has refused."""
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""What a machine that is busy says no with."""
+TROUBLE_PAUSE = 1.0
+"""Seconds after which a job is followed again that could not be, for want of descriptors say."""
 
 
 class Runner:
@@ -49,6 +63,8 @@ class Runner:
         link: to the server.
         executor: knows how to run the attempt.
         bundles: that the worker has already.
+        isolation: keeps the attempt within its limits and apart.
+        checkpoint_interval: seconds from one generation of its checkpoint to the next, at least.
         on_end: called with this runner when its thread ends, whatever became of the attempt.
     """
 
@@ -58,6 +74,8 @@ class Runner:
         link: Link,
         executor: Executor,
         bundles: BundleCache,
+        isolation: Isolation,
+        checkpoint_interval: float,
         on_end: Callable[[Runner], None],
     ) -> None:
         self.folder = folder
@@ -70,10 +88,14 @@ class Runner:
         self._link = link
         self._executor = executor
         self._bundles = bundles
+        self._isolation = isolation
         self._on_end = on_end
         self._log = LogUploader(folder, partial(link.append_log, self._ref))
-        self._is_log_refused = False
+        self._log_pauses_until = 0.0
+        self._checkpoints = Checkpoints(folder, link, self._ref, checkpoint_interval, self.forget)
         self._guard = threading.Lock()
+        self._telling = threading.Lock()
+        """Held by whoever tells the shim something: one at a time."""
         self._wish: Cause | None = None
         """Why the attempt is to be stopped; None as long as it may run."""
         self._at_once = False
@@ -97,6 +119,11 @@ class Runner:
         """Whether anything of the attempt runs on this machine."""
         running = self._running
         return running is not None and running.alive()
+
+    @property
+    def moved_at(self) -> float:
+        """When the last checkpoint has last come forward; by the monotonic clock."""
+        return self._checkpoints.moved_at
 
     def report(self) -> AttemptReport:
         """How the attempt is, for a poll."""
@@ -130,7 +157,8 @@ class Runner:
     def _pass_on(self, running: Running, cause: Cause, *, at_once: bool) -> None:
         """Tell the shim; kill it with all the rest if it cannot be told, on a full disk say."""
         try:
-            running.stop(cause, at_once=at_once)
+            with self._telling:
+                running.stop(cause, at_once=at_once)
         except OSError as error:
             log.warning("%s cannot be stopped with grace (%s).", self.folder.path, error)
             kill_rest(self.folder)
@@ -156,7 +184,8 @@ class Runner:
     def _work(self) -> None:
         if self.finish is None:
             try:
-                self._execute()
+                while not self._execute_or_wait():
+                    pass
             except (DTrainError, Stopped):
                 raise
             except Exception as error:  # a fault of the agent's own must not leave a job behind
@@ -167,6 +196,22 @@ class Runner:
         self._deliver()
         self._clean_up()
 
+    def _execute_or_wait(self) -> bool:
+        """Bring the attempt to its end; False if the machine has to be given some time first.
+
+        A job that runs is not ended because its agent cannot open a file just now, nor is it lost
+        for that how one has ended.
+        """
+        try:
+            self._execute()
+        except OSError as error:
+            if self._running is None and error.errno not in PASSING:
+                raise
+            log.warning("Attempt %s cannot be followed now (%s).", self.folder.path.name, error)
+            self._link.pause(TROUBLE_PAUSE)
+            return False
+        return True
+
     def _execute(self) -> None:
         """Bring the attempt to its end, and keep how it ended."""
         running = adopt(self.folder)
@@ -176,8 +221,9 @@ class Runner:
         except PrepareFailed as error:
             self._keep(Finish(cause=error.cause, message=error.detail[:2000]))
             return
-        if running is not None:
+        while running is not None or (running := self._resumed()) is not None:
             self._follow(running)
+            running = None
         if self._stale:
             raise StaleAttempt("the server said so.")
         self._keep(self._composed())
@@ -189,14 +235,20 @@ class Runner:
         fetch = partial(
             self._link.bundle, self._ref, self.folder.assignment.bundle.sha256, check=self._check
         )
-        plan = make_ready(self.folder, self._executor, self._bundles, fetch)
+        bring_back = partial(restore, self.folder, self._link, self._ref, self._check)
+        plan = make_ready(self.folder, self._executor, self._bundles, fetch, bring_back)
         self._check()
         try:
-            return launch(self.folder, plan)
+            return launch(self.folder, self._isolation.enclosed(self.folder, plan))
         except Conflict:
             return adopt(self.folder)
         except DTrainError as error:
             raise PrepareFailed(Cause.START_FAILED, error.detail) from error
+
+    def _resumed(self) -> Running | None:
+        """Go on with what has outlived a shim that was killed; None if nothing has, or is to."""
+        wanted = not self._stale and self._wish is None
+        return resume(self.folder, self._executor) if wanted else None
 
     def _check(self) -> None:
         """Go no further if the attempt is to be stopped."""
@@ -214,12 +266,13 @@ class Runner:
             self._pass_on(running, wish, at_once=at_once)
         pause = FIRST_PAUSE
         ended = False
-        while not ended:
-            self._link.pause(0)
-            ended = running.wait(pause)
-            self._note_phase(running)
-            grown = not self._is_log_refused and self._send_log()
-            pause = FIRST_PAUSE if grown else min(pause * 1.5, LONGEST_PAUSE)
+        with self._checkpoints.watched():
+            while not ended:
+                self._link.pause(0)
+                ended = running.wait(pause)
+                self._note_phase(running)
+                grown = time.monotonic() >= self._log_pauses_until and self._send_log()
+                pause = FIRST_PAUSE if grown else min(pause * 1.5, LONGEST_PAUSE)
 
     def _note_phase(self, running: Running) -> None:
         if self._phase is Phase.PREPARING and running.phase == "main":
@@ -243,12 +296,13 @@ class Runner:
             raise
         except DTrainError as error:
             log.warning("The log of job %d is not taken: %s", self._ref.job_id, error.detail)
-            self._is_log_refused = True
+            self._log_pauses_until = time.monotonic() + REFUSED_PAUSE
             return False
 
     def _composed(self) -> Finish:
         """How the attempt ended, by what its shim wrote; or by nothing, if that was killed."""
         record = self.folder.exit or self._lost()
+        self._keep_last_checkpoint(record)
         left = record.cause is not Cause.HANDED_BACK
         return Finish(
             cause=record.cause,
@@ -256,11 +310,19 @@ class Runner:
             signal=record.signal,
             message=record.message and record.message[:2000],
             peak_memory=record.peak_memory,
+            memory_limit=record.memory_limit,
             duration=max(record.duration, 0.0),
             traceback=record.traceback and record.traceback[-10_000:],
             log_bytes=self._log.size(),
             artifacts=artifacts.collect(self.folder.output) if left else [],
         )
+
+    def _keep_last_checkpoint(self, record: ExitRecord) -> None:
+        """Have the checkpoint kept before the end is told: another attempt may begin right then."""
+        failed = record.cause in {Cause.EXITED, Cause.OUT_OF_MEMORY} and record.exit_code != 0
+        is_retried = failed and self.folder.assignment.spec.max_retries
+        if is_retried or record.cause in {Cause.HANDED_BACK, Cause.SHIM_LOST}:
+            self._checkpoints.take_last(lambda: self._stale or self._wish is Cause.CANCELLED)
 
     def _lost(self) -> ExitRecord:
         self._kill()
@@ -276,8 +338,9 @@ class Runner:
         if running is not None:
             self._pass_on(running, Cause.CANCELLED, at_once=True)
             running.wait(KILL_WAIT)
-        if not kill_rest(self.folder):
-            log.error("Processes of attempt %s cannot be killed.", self.folder.path.name)
+        while not kill_rest(self.folder):
+            self._link.pause(TROUBLE_PAUSE)
+        self._executor.clean(self.folder)
 
     def _keep(self, finish: Finish) -> None:
         self.finish = finish
@@ -287,19 +350,31 @@ class Runner:
             log.warning("How %s ended cannot be written down (%s).", self.folder.path, error)
 
     def _deliver(self) -> None:
-        """Report the end until the server has all that belongs to it."""
-        if self.finish is None:
-            return
-        try:
-            while not (answer := self._link.finish(self._ref, self.finish)).applied:
-                if not self._send_missing(answer, self.finish.artifacts):
-                    self._link.pause(REPEAT_PAUSE)
-        except (StaleAttempt, Superseded):
-            raise
-        except Refused as error:
-            log.error("The server refuses the end of job %d: %s", self._ref.job_id, error.detail)
+        """Report the end until the server has all that belongs to it, or wants no more of it."""
+        while self.finish is not None and not self.reported:
+            try:
+                answer = self._link.finish(self._ref, self.finish)
+            except (StaleAttempt, Superseded):
+                raise
+            except Refused as error:
+                if error.code == "different":
+                    log.error("Job %d has ended otherwise: %s", self._ref.job_id, error.detail)
+                    return
+                self._bear(error, self.finish)
+                continue
+            # What was missing when the server lost its patience is sent all the same.
+            sent = self._send_missing(answer, self.finish.artifacts)
+            self.reported = answer.applied and not sent
+            if not (answer.applied or sent):
+                self._link.pause(REPEAT_PAUSE)
+
+    def _bear(self, error: Refused, finish: Finish) -> None:
+        """Make the best of a refused end: the outcome must not be lost with the files."""
+        log.error("The server refuses the end of job %d: %s", self._ref.job_id, error.detail)
+        if isinstance(error, Invalid) and finish.artifacts:
+            self._keep(msgspec.structs.replace(finish, artifacts=[]))
         else:
-            self.reported = True
+            self._link.pause(REFUSED_PAUSE)
 
     def _send_missing(self, answer: FinishAnswer, kept: list[ArtifactInfo]) -> bool:
         """Send what the server misses; whether anything could be sent."""
@@ -311,23 +386,13 @@ class Runner:
         missing = set(answer.missing_artifacts)
         for artifact in kept:
             if artifact.path in missing:
-                sent = self._send_artifact(artifact) or sent
+                sent = artifacts.send(self._link, self._ref, self.folder.output, artifact) or sent
         return sent
-
-    def _send_artifact(self, artifact: ArtifactInfo) -> bool:
-        try:
-            with artifacts.open_artifact(self.folder.output, artifact.path) as file:
-                self._link.put_artifact(self._ref, artifact, file)
-        except (StaleAttempt, Superseded):
-            raise
-        except (Refused, OSError) as error:
-            log.warning("The artifact %r cannot be sent: %s", artifact.path, error)
-            return False
-        return True
 
     def _clean_up(self) -> None:
         try:
             self._executor.clean(self.folder)
+            self._isolation.release(self.folder)
             self.folder.remove()
         except (OSError, DTrainError) as error:
             log.warning("%s cannot be removed: %s", self.folder.path, error)

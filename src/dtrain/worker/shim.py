@@ -13,12 +13,11 @@ It runs without `site` and imports the standard library's quick part alone: a jo
 environment waits for nothing but this start.
 """
 # pathlib would cost the shim a third of its start.
-# ruff: noqa: PTH110, PTH208
+# ruff: noqa: PTH108, PTH110, PTH208
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -27,11 +26,13 @@ import time
 
 from dtrain.protocol.states import Cause
 
-from . import layout, processes
+from . import cgroups, layout, processes
 from .exit_file import ExitFile
 from .job_log import JobLog
-from .layout import read_if_there, write_durably
-from .spawn import become_subreaper, spawn
+from .layout import free_room, read_if_there, write_durably
+from .memory_watch import MemoryWatch
+from .outcome import Outcome, read_outcome
+from .spawn import Program, become_subreaper, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 READY = 3
-"""The descriptor on which the launcher hears `ok`, or why the shim does not start."""
+"""The descriptor on which the launcher hears `ok`."""
+HELD = 4
+"""The descriptor of the attempt's lock, which the launcher has taken for the shim."""
 
 _PIECE = 64 * 1024
 """Bytes that are read from the pipe at once."""
@@ -49,6 +52,8 @@ _LOOK = 0.1
 """Seconds between two looks at what is left of a job that was asked to end."""
 _DRAIN = 1.0
 """Seconds for what is left in the pipe after everything that the job started has ended."""
+_LAST_WORDS = 15.0
+"""Seconds for a program that stands in for something to kill that, and to say how it ended."""
 _LITTLE = 1024**2
 """Bytes; a disk with less room than this is full."""
 _NO_ROOM = "No space left on device"
@@ -62,21 +67,23 @@ class Shim:
         self._plan = plan
         self._step: dict[str, Any] = {}
         """The step that is run, or was the last."""
-        self._program = 0
-        """The process of that step."""
+        self._program = Program(0, None)
+        """What runs of that step."""
         self._status: int | None = None
         """How that process ended, as `wait` says it; None as long as it runs."""
         self._cause: Cause | None = None
         """Why the attempt is being ended; None as long as it may go on."""
         self._message: str | None = None
-        self._left: list[processes.Process] = []
-        """What not even SIGKILL has ended."""
         self._peak = 0
         """Bytes of the largest process of the step."""
         self._limit_at: float | None = None
         self._step_limit_at: float | None = None
         self._kill_at: float | None = None
+        self._is_asked_to_kill = False
+        """Whether the program was asked to kill what it stands in for."""
         self._wished = os.path.exists(f"{folder}/{layout.STOP}")
+        self._group: cgroups.Group = plan["limits"]["group"]
+        self._memory = MemoryWatch(plan["limits"], self._living)
         self._exit = ExitFile(f"{folder}/{layout.EXIT}")
         self._log = JobLog(f"{folder}/{layout.LOG}", plan["log_cap"])
         self._output, self._input = os.pipe2(os.O_CLOEXEC)
@@ -93,7 +100,7 @@ class Shim:
             self._limit_at = started + self._plan["time_limit"]
         self._heed()
         for step in self._plan["steps"]:
-            if self._cause is None and not self._status and not self._left:
+            if self._cause is None and not self._status:
                 self._step = step
                 self._run_step()
         self._log.end()
@@ -122,44 +129,58 @@ class Shim:
         self._wished = True
 
     def _run_step(self) -> None:
-        self._status, self._peak = None, 0
         try:
-            env = {**self._step["env"], layout.MARK: os.environ[layout.MARK]}
-            self._program = spawn(self._step["argv"], env, self._step["cwd"], self._input)
+            self._program = self._spawned()
         except OSError as error:
+            program, about = self._step["argv"][0], error.filename
+            where = f" ({about})" if about and about != program else ""
             self._cause = Cause.START_FAILED
-            self._message = f"{self._step['argv'][0]} cannot be run: {error.strerror}."
+            self._message = f"{program} cannot be run: {error.strerror}{where}."
             return
+        if self._program.told is not None:
+            self._poll.register(self._program.told, select.POLLIN)
         self._note_step()
         limit = self._step["time_limit"]
         self._step_limit_at = None if limit is None else time.monotonic() + limit
-        while self._status is None and not self._left:
+        while self._status is None:
             self._turn()
-        while self._cause is not None and not self._left and self._reap():
+        while self._cause is not None and self._reap():
             self._turn(_LOOK)
         self._kill()
         self._drain()
 
+    def _spawned(self) -> Program:
+        """The program of the step, started."""
+        self._status, self._peak = None, 0
+        step = self._step
+        env = {**step["env"], layout.MARK: os.environ[layout.MARK]}
+        confinement = self._plan["confinement"] if step["confined"] else None
+        outputs = (self._input, self._input)
+        return spawn(step["argv"], env, step["cwd"], outputs, self._plan["limits"], confinement)
+
     def _note_step(self) -> None:
         """Say which step runs, for the agent to show and for `kill_rest`."""
-        program = processes.look(self._program)
+        child = self._program.pid
+        below = processes.children(child) if self._program.has_init else []
+        pid = below[0] if below else child
+        program = processes.look(pid)
         ticks = 0 if program is None else program.ticks
-        note = {"name": self._step["name"], "pid": self._program, "ticks": ticks}
+        note = {"name": self._step["name"], "pid": pid, "ticks": ticks}
         with contextlib.suppress(OSError):  # a hint is not worth a job
             write_durably(f"{self._folder}/{layout.STEP}", json.dumps(note).encode())
 
     def _turn(self, most: float | None = None) -> None:
         """Wait until something happens, for so many seconds at most, and do what it asks for."""
-        limits = (self._limit_at, self._step_limit_at, self._kill_at)
+        limits = (self._limit_at, self._step_limit_at, self._kill_at, self._memory.due)
         now = time.monotonic()
         waits = [limit - now for limit in limits if limit is not None]
         waits += [] if most is None else [most]
-        timeout = int(max(min(waits), 0) * 1000) + 1 if waits else None
-        for descriptor, _ in self._poll.poll(timeout):
+        for descriptor, _ in self._poll.poll(int(max(min(waits), 0) * 1000) + 1):
             if descriptor == self._output:
                 self._pump()
-            else:
+            elif descriptor == self._wake:
                 os.read(self._wake, _PIECE)
+        self._memory.look()
         self._reap()
         self._heed()
 
@@ -184,6 +205,7 @@ class Shim:
 
     def _reap(self) -> bool:
         """Take notice of every process that has ended; whether others are left."""
+        self._hear()
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -192,8 +214,17 @@ class Shim:
             if pid == 0:
                 return True
             self._peak = max(self._peak, usage.ru_maxrss * 1024)
-            if pid == self._program:
-                self._status = status
+            if pid == self._program.pid:
+                self._hear()
+                self._status = status if self._status is None else self._status
+
+    def _hear(self) -> None:
+        """Take notice of what the init tells, if there is one."""
+        told = self._program.told
+        if told is not None and self._status is None:
+            self._status = self._program.status()
+            if self._program.told is None:
+                self._poll.unregister(told)
 
     def _living(self) -> Iterator[processes.Process]:
         """What still runs of everything that the job started."""
@@ -201,9 +232,19 @@ class Shim:
         return processes.descendants(os.getpid())
 
     def _kill(self) -> None:
-        """End what still runs. It is over when there are no children: orphans become such."""
-        if not self._left:
-            self._left = processes.end_all(self._living, lambda: not self._reap())
+        """End what still runs. It is over when there are no children: orphans become such.
+
+        What not even SIGKILL ends hangs in the kernel. It is told of, and waited for: an attempt
+        of which something runs has not ended.
+        """
+        init = processes.look(self._program.pid) if self._program.has_init else None
+        if init is not None and init.parent == os.getpid():
+            processes.send(init, signal.SIGKILL)  # and so all of its namespace, at one stroke
+        while left := processes.end_all(
+            self._living, lambda: not self._reap(), self._plan["patience"]
+        ):
+            note_stuck(self._folder, left)
+        note_stuck(self._folder, [])
 
     def _heed(self) -> None:
         """Do what a wish or a limit asks for now."""
@@ -222,9 +263,21 @@ class Shim:
             step, limit = self._step["name"], self._step["time_limit"]
             cause = Cause(self._step["failure"] or Cause.TIME_LIMIT)
             self._end(cause, f"The step {step} took longer than {limit:g} s.")
+        if self._status is None and self._cause is None and self._memory.is_over:
+            self._cause, self._kill_at = Cause.OUT_OF_MEMORY, now
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
-            self._kill()
+            if self._step.get("stands_in") and not self._is_asked_to_kill:
+                self._ask_to_kill(now)
+            else:
+                self._kill()
+
+    def _ask_to_kill(self, now: float) -> None:
+        """Have the program kill what it stands in for."""
+        self._is_asked_to_kill = True
+        self._kill_at = now + _LAST_WORDS
+        if self._status is None:
+            os.kill(self._program.pid, signal.SIGQUIT)
 
     def _end(self, cause: Cause, message: str | None = None) -> None:
         """Ask the job to end. What has ended by itself already keeps its outcome."""
@@ -243,16 +296,18 @@ class Shim:
     def _record(self, duration: float) -> None:
         failed = bool(self._status) and self._cause is None
         lines = self._log.last_lines() if failed else None
+        stands_in = self._step.get("stands_in") and self._status is not None
+        outcome = read_outcome(self._folder) if stands_in else Outcome({})
+        if outcome.cause:
+            self._cause, self._message = Cause(outcome.cause), outcome.message
         if self._cause is None:
             self._cause = self._own_cause(lines)
-        if self._left:
-            pids = ", ".join(str(process.pid) for process in self._left)
-            self._message = f"SIGKILL did not end the processes {pids}."
         record = {
             "cause": self._cause,
-            **self._own_end(),
+            **(outcome.end or self._own_end()),
             "message": self._message,
-            "peak_memory": self._peak or None,
+            "peak_memory": outcome.peak_memory or self._most(),
+            "memory_limit": outcome.memory_limit or self._memory.limit,
             "duration": duration,
             "traceback": lines,
             "log_bytes": self._log.size,
@@ -263,14 +318,18 @@ class Shim:
         """The cause of an end that nobody asked for."""
         if not self._status:
             return Cause.EXITED
-        if _NO_ROOM in (lines or "") or _free(self._step["cwd"]) < _LITTLE:
+        if self._memory.exceeded:
+            return Cause.OUT_OF_MEMORY
+        if _NO_ROOM in (lines or "") or free_room(self._step["cwd"]) < _LITTLE:
             self._message = "The disk of the worker was full."
             return Cause.DISK_FULL
-        failure = self._step["failure"]
-        if failure is None:
-            return Cause.EXITED
-        self._message = f"The step {self._step['name']} failed; the log says why."
-        return Cause(failure)
+        return Cause(self._step["failure"] or Cause.EXITED)
+
+    def _most(self) -> int | None:
+        """The most bytes that the job has used."""
+        if self._memory.exceeded:
+            return self._memory.peak  # the limit's own count; what files bring along is not in it
+        return max(self._peak, self._memory.peak) or None
 
     def _own_end(self) -> dict[str, int]:
         """Exit code or signal of the job itself; nothing for a step that only prepares it."""
@@ -281,33 +340,27 @@ class Shim:
         return {"exit_code": os.WEXITSTATUS(self._status)}
 
 
-def _free(path: str) -> int:
-    """Bytes that are free on the disk of a folder."""
-    try:
-        disk = os.statvfs(path)
-    except OSError:
-        return _LITTLE
-    return disk.f_bavail * disk.f_frsize
+def note_stuck(folder: str, left: list[processes.Process]) -> None:
+    """Say in an attempt's folder what not even SIGKILL has ended; or that nothing is left."""
+    note = f"{folder}/{layout.STUCK}"
+    pids = ", ".join(str(process.pid) for process in left)
+    with contextlib.suppress(OSError):
+        if left:
+            write_durably(note, f"SIGKILL did not end the processes {pids}.".encode())
+        else:
+            os.unlink(note)
 
 
 def main(folder: str) -> None:
     """Run the attempt whose plan lies in the folder; what is heard on `READY` is said first."""
     _close_inherited()
-    lock = os.open(f"{folder}/{layout.LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _say("started")
-        return
-    if os.path.exists(f"{folder}/{layout.SHIM}"):
-        _say("started")
-        return
     become_subreaper()
     os.chdir(folder)
     plan = json.loads(read_if_there(f"{folder}/{layout.PLAN}") or b"")
     shim = Shim(folder, plan)
     write_durably(f"{folder}/{layout.SHIM}", json.dumps(_who()).encode())
-    _say("ok")
+    with contextlib.suppress(BrokenPipeError):  # the agent was killed; the next one finds this shim
+        _say("ok")
     try:
         shim.run()
     except Exception as error:  # the last line of defence: a job is never left without its shim
@@ -317,8 +370,9 @@ def main(folder: str) -> None:
 
 def _close_inherited() -> None:
     """Let go of what the agent's own ancestors left open: a job would inherit it in turn."""
+    os.set_inheritable(HELD, False)  # noqa: FBT003 -- it takes no name
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > READY:
+        if int(name) > HELD:
             with contextlib.suppress(OSError):  # the descriptor of the listing itself
                 os.close(int(name))
 
@@ -336,5 +390,7 @@ def _who() -> dict[str, Any]:
 
 
 def _say(word: str) -> None:
-    os.write(READY, word.encode())
-    os.close(READY)
+    try:
+        os.write(READY, word.encode())
+    finally:
+        os.close(READY)

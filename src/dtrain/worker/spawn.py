@@ -1,24 +1,46 @@
-"""Starting the program of a step as the shim's child.
+"""Starting the program of a step as a child, in its group and confined as its plan says.
 
-Imported by the shim, hence the standard library's quick part alone.
+A program in a PID namespace has an init above it, which is a fork of this process: it takes the
+orphans, tells how the program ended, and ends when nothing is left in the namespace. Its own end
+is the end of all that is in there. Imported by the shim, hence the standard library's quick part
+alone.
 """
+# pathlib would cost the shim a third of its start.
+# ruff: noqa: PTH123, S606
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import select
 import signal
+
+from . import cgroups
+from .mounts import arrange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_RESTORED = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
-"""What the shim, or Python, ignores, and a program would inherit as ignored."""
+_PR_SET_NO_NEW_PRIVS = 38
+_NAMESPACES = 0x00020000 | 0x08000000 | 0x20000000
+"""Mounts, System V's shared memory and the like, and processes."""
+_USER_NAMESPACE = 0x10000000
+_CLONE = {"x86_64": 56, "aarch64": 220}
+"""The number of the system call, for the processors that namespaces were tried on."""
+_RESTORED = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP),
+    *(signal.SIGPIPE, signal.SIGXFSZ),
+)
+"""What the shim, Python, or the shell that started the agent in the background, ignores, and a
+program would inherit as ignored."""
+_IGNORED_BY_INIT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_prctl = ctypes.CDLL(None).prctl
+_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = _libc.prctl
 
 
 def become_subreaper() -> None:
@@ -26,43 +48,211 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def spawn(argv: list[str], env: dict[str, str], cwd: str, output: int) -> int:
-    """Start a program in a session of its own, that dies with this process; its number.
+class Program:
+    """A program that was started.
 
-    `output` becomes its standard output and error. Its standard input is this process's.
+    Args:
+        pid: of the child: the program, or the init above it.
+        told: where the init tells how the program ended; None if the child is the program.
+    """
+
+    def __init__(self, pid: int, told: int | None) -> None:
+        self.pid = pid
+        self.has_init = told is not None
+        self.told = told
+        """A descriptor that becomes readable when the program has ended."""
+
+    def status(self) -> int | None:
+        """How the program ended, as `wait` says it, as far as an init has told; else None."""
+        if self.told is None:
+            return None
+        try:
+            words = os.read(self.told, 20)
+        except BlockingIOError:
+            return None
+        os.close(self.told)
+        self.told = None
+        return int(words) if words else None
+
+
+def spawn(
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str,
+    outputs: tuple[int, int],
+    limits: dict[str, Any] | None = None,
+    confinement: dict[str, Any] | None = None,
+) -> Program:
+    """Start a program in a session of its own, that dies with this process.
+
+    Its standard input is this process's.
+
+    Args:
+        argv: the program and its arguments.
+        env: all of its variables.
+        cwd: the folder it runs in.
+        outputs: what becomes its standard output and its standard error.
+        limits: `group` and `affinity` of the plan; None leaves it where this process is.
+        confinement: of the plan; None leaves it the rights of this process.
 
     Raises:
-        OSError: if the program cannot be run; the error is the one that `exec` or `chdir` met.
+        OSError: it cannot be run; the error is the one that was met on the way.
     """
-    parent = os.getpid()
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _become(argv, env, cwd, output, writer, parent)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as trouble:
-        number = trouble.read()
+    start = _Start(argv, env, cwd, outputs, limits, confinement or {})
+    pid = start.run()
+    with os.fdopen(start.trouble[0], "rb") as trouble:
+        number, _, where = trouble.read().partition(b" ")
     if number:
-        os.waitpid(pid, 0)
-        raise OSError(int(number), os.strerror(int(number)))
+        if pid > 0:
+            os.waitpid(pid, 0)
+        if start.told:
+            os.close(start.told[0])
+        raise OSError(int(number), os.strerror(int(number)), os.fsdecode(where) or None)
+    return Program(pid, start.told[0] if start.told else None)
+
+
+class _Start:
+    """The start of one program: by this process, by the init, and by the program to be."""
+
+    def __init__(
+        self,
+        argv: list[str],
+        env: dict[str, str],
+        cwd: str,
+        outputs: tuple[int, int],
+        limits: dict[str, Any] | None,
+        confinement: dict[str, Any],
+    ) -> None:
+        self._argv = argv
+        self._env = env
+        self._cwd = cwd
+        self._outputs = outputs
+        self._limits = limits
+        self._confinement = confinement
+        self._parent = os.getpid()
+        self.trouble = os.pipe()
+        """Closes by itself when the program has begun."""
+        self.told = os.pipe() if confinement.get("namespaces") else None
+        if self.told:
+            os.set_blocking(self.told[0], False)
+
+    def run(self) -> int:
+        """Start it; the number of the child."""
+        if self.told is None:
+            pid = os.fork()
+        else:
+            user = _USER_NAMESPACE if self._confinement["user_namespace"] else 0
+            try:
+                pid = _clone(_NAMESPACES | user)
+            except OSError as error:
+                os.write(self.trouble[1], b"%d a namespace" % (error.errno or 0))
+                pid = -1
+        if pid == 0:
+            self._be_child()
+        os.close(self.trouble[1])
+        if self.told:
+            os.close(self.told[1])
+        return pid
+
+    def _be_child(self) -> NoReturn:
+        try:
+            os.setsid()
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if self._has_parent():
+                if self._limits is not None:
+                    cgroups.enter(self._limits["group"])
+                    if self._limits["affinity"]:
+                        os.sched_setaffinity(0, self._limits["affinity"])
+                if self.told is not None:
+                    self._be_init(self.told[1])
+                self._become()
+        except OSError as error:
+            where = os.fsencode(error.filename or "")
+            os.write(self.trouble[1], b"%d %s" % (error.errno or 0, where))
+        finally:
+            os._exit(127)
+
+    def _has_parent(self) -> bool:
+        if self.told is None:
+            return os.getppid() == self._parent
+        # The parent has no number in here; that it has gone is seen by its end of the pipe.
+        os.close(self.told[0])
+        watch = select.poll()
+        watch.register(self.told[1], 0)
+        return not watch.poll(0)
+
+    def _be_init(self, told: int) -> None:
+        """Go on as the program, in a child of this process; or as its init, and never return."""
+        signal.set_wakeup_fd(-1)
+        for number in _IGNORED_BY_INIT:
+            signal.signal(number, signal.SIG_IGN)
+        if self._confinement["user_namespace"]:
+            _map_user()
+        arrange(self._confinement["view"])
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            return
+        os.closerange(3, told)
+        os.closerange(told + 1, os.sysconf("SC_OPEN_MAX"))
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.wait()
+                if pid == child:
+                    os.write(told, b"%d" % status)
+                    os.close(told)
+                    if self._confinement.get("ends_with_program"):
+                        break
+        os._exit(0)
+
+    def _become(self) -> NoReturn:
+        """Turn into the program."""
+        for number in _RESTORED:
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(self._outputs[0], 1)
+        os.dup2(self._outputs[1], 2)
+        uid = self._confinement.get("uid")
+        if uid is not None:
+            os.setgroups(self._confinement["groups"])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # another user's has none
+            os.umask(0o022)
+        if self._confinement:
+            _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        os.chdir(self._cwd)
+        os.execvpe(self._argv[0], self._argv, self._env)
+
+
+def _clone(flags: int) -> int:
+    """Fork into new namespaces; the number of the child, 0 in it.
+
+    Raises:
+        OSError: the kernel does not let us.
+    """
+    call = _CLONE.get(os.uname().machine)
+    if call is None:
+        raise OSError(38, os.strerror(38))
+    pid = int(
+        _libc.syscall(ctypes.c_long(call), ctypes.c_ulong(flags | signal.SIGCHLD), 0, 0, 0, 0)
+    )
+    if pid < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
     return pid
 
 
-def _become(
-    argv: list[str], env: dict[str, str], cwd: str, output: int, trouble: int, parent: int
-) -> NoReturn:
-    """Turn the child into the program, or tell why not. `trouble` closes by itself on success."""
-    try:
-        os.setsid()
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() == parent:
-            for number in _RESTORED:
-                signal.signal(number, signal.SIG_DFL)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            os.chdir(cwd)
-            os.execvpe(argv[0], argv, env)  # noqa: S606 -- without a shell is how it should be
-    except OSError as error:
-        os.write(trouble, b"%d" % (error.errno or 0))
-    finally:
-        os._exit(127)
+def _map_user() -> None:
+    """Have the same numbers of user and group in the new user namespace as outside."""
+    uid, gid = _OUTSIDE
+    for name, words in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(words)
+
+
+_OUTSIDE = (os.geteuid(), os.getegid())
+"""User and group of this process, which a new user namespace does not know."""

@@ -2,8 +2,11 @@
 
     lock                     held by the agent
     identity.json            worker id and credential
+    next_credential          that of an enrolment under way
     next_secret              the secret of the attempt that the next poll may bring
+    owner_code               what the owner shows on the worker's page
     environments/            what attempts share (dtrain.worker.environment)
+    bundles/                 ZIPs of jobs (dtrain.worker.bundles)
     attempts/<job>-<attempt>/    one attempt each; `layout` names what is in it
 
 All of it survives a power cut: what a method has written or returned is on the disk. One agent
@@ -19,7 +22,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +30,7 @@ import msgspec
 
 from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause
+from dtrain.protocol.states import Executor as ExecutorName
 from dtrain.protocol.worker_messages import Assignment, Finish
 
 from . import layout
@@ -67,6 +71,16 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     ticks: int
 
 
+class _Limits(msgspec.Struct, frozen=True):
+    group: dict[str, str] = {}
+
+
+class _PlannedGroup(msgspec.Struct, frozen=True):
+    """What a plan says of limits that outlive the shim; the rest is the shim's alone."""
+
+    limits: _Limits = _Limits()
+
+
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended, as its shim saw it."""
 
@@ -76,7 +90,9 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     """What went wrong, for the causes that need more than their name."""
     peak_memory: int | None = None
-    """Bytes; of the largest process."""
+    """Bytes."""
+    memory_limit: int | None = None
+    """Bytes that it might use; None if all that there were."""
     duration: float = 0.0
     """Seconds from the start of the first step to the end of the last."""
     traceback: str | None = None
@@ -91,6 +107,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
     gpus: list[str] = []
     """The GPUs set aside for it, as `CUDA_VISIBLE_DEVICES` takes them."""
+    executor: str = ExecutorName.VENV
+    """The name of the executor that runs it."""
 
 
 class AttemptFolder:
@@ -101,6 +119,7 @@ class AttemptFolder:
         self.assignment = record.assignment
         self.secret = record.secret
         self.gpus = record.gpus
+        self.executor = record.executor
         self.bundle = path / layout.BUNDLE
         """Where the bundle's ZIP goes."""
         self.work = path / layout.WORK
@@ -109,10 +128,34 @@ class AttemptFolder:
         self.output = path / layout.OUTPUT
         """What the job puts here is uploaded at its end."""
         self.checkpoints = path / layout.CHECKPOINTS
+        """What the job puts here is there again for its next attempt."""
         self.home = path / layout.HOME
         self.tmp = path / layout.TEMPORARY
         self.log = path / layout.LOG
         """The raw bytes that the job wrote; grows at its end and is never rewritten."""
+
+    def make(self, record: AttemptRecord) -> None:
+        """Make the folder, with what an attempt needs at its start."""
+        self.path.mkdir(mode=0o700)
+        for folder in (self.work, self.output, self.checkpoints, self.home, self.tmp):
+            folder.mkdir(mode=0o700)
+        write_durably(str(self.path / layout.ATTEMPT), msgspec.json.encode(record))
+
+    @property
+    def owned(self) -> list[Path]:
+        """What belongs to the job of the folder; the environment may be made later."""
+        return [self.work, self.venv, self.output, self.checkpoints, self.home, self.tmp]
+
+    @property
+    def uid(self) -> int:
+        """The number of the user that the job runs as, or would."""
+        return self.tmp.stat().st_uid
+
+    @property
+    def group(self) -> dict[str, str]:
+        """The control group that its plan names; empty if it has none, or no plan yet."""
+        plan = _load(self.path / layout.PLAN, _PlannedGroup)
+        return {} if plan is None else plan.limits.group
 
     @property
     def shim(self) -> ShimRecord | None:
@@ -123,6 +166,12 @@ class AttemptFolder:
     def step(self) -> StepRecord | None:
         """The step that runs now, or was the last; None before the first. A hint."""
         return _load(self.path / layout.STEP, StepRecord)
+
+    @property
+    def stuck(self) -> str | None:
+        """What of it cannot be killed, as a sentence; None if nothing is known of such."""
+        content = read_if_there(str(self.path / layout.STUCK))
+        return content.decode(errors="replace") if content else None
 
     @property
     def exit(self) -> ExitRecord | None:
@@ -150,10 +199,32 @@ class AttemptFolder:
         new.write_bytes(b"%d" % offset)
         new.replace(self.path / layout.ACKNOWLEDGED)
 
+    def begin_log(self, said: Sequence[str]) -> None:
+        """Have the log begin with what the worker says; nothing may write to it yet."""
+        self.log.unlink(missing_ok=True)
+        self._log(said)
+
+    def end_log(self, said: str) -> None:
+        """Have the log end with what the worker says; nothing may write to it any more."""
+        self._log([said])
+
     def clear_work(self) -> None:
         """Empty the working directory, for a bundle that is unpacked again."""
         remove_tree(self.work)
         self.work.mkdir()
+
+    def _log(self, said: Sequence[str]) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(self.log, flags, 0o600), "a+b") as log:  # noqa: PTH123 - a descriptor
+            end = log.seek(0, os.SEEK_END)
+            is_open = end > 0 and os.pread(log.fileno(), 1, end - 1) != b"\n"
+            lines = "".join(f"[DTrain: {text}]\n" for text in said)
+            log.write(("\n" * is_open + lines).encode())
+
+    def clear_checkpoints(self) -> None:
+        """Empty the checkpoint folder, for what is restored again."""
+        remove_tree(self.checkpoints)
+        self.checkpoints.mkdir(0o700)
 
     def remove(self) -> None:
         """Delete all of it, whatever the job left there. Harmless if it is gone already.
@@ -201,7 +272,10 @@ class WorkerFolder:
         self._lock = descriptor
         for path in self._attempts.iterdir():
             if path.name.startswith((_REMOVED, _NEW)):
-                remove_tree(path)
+                try:
+                    remove_tree(path)
+                except OSError as error:  # no reason to leave jobs that run without an agent
+                    _log.warning("%s cannot be removed: %s", path, error)
         self._forget_secret({attempt.secret for attempt in self.attempts()})
 
     def unlock(self) -> None:
@@ -217,11 +291,21 @@ class WorkerFolder:
     def save_identity(self, identity: Identity) -> None:
         """Keep who the worker is, in a file that only its owner can read."""
         write_durably(str(self.path / "identity.json"), msgspec.json.encode(identity))
+        (self.path / "next_credential").unlink(missing_ok=True)
 
-    def forget_identity(self) -> None:
-        """Be nobody again, so that the next start enrols anew."""
-        (self.path / "identity.json").unlink(missing_ok=True)
-        sync_folder(str(self.path))
+    def next_credential(self) -> str:
+        """The credential for an enrolment: the same one until an identity is saved.
+
+        It is on the disk before it is returned, hence before it can be sent: should the answer be
+        lost, this agent or the next one repeats the enrolment.
+        """
+        path = str(self.path / "next_credential")
+        kept = (read_if_there(path) or b"").decode("ascii", "replace")
+        if kept:
+            return kept
+        credential = secrets.token_urlsafe(32)
+        write_durably(path, credential.encode())
+        return credential
 
     def next_secret(self) -> str:
         """The secret of the attempt that may come next: the same one until an attempt takes it.
@@ -235,6 +319,20 @@ class WorkerFolder:
             secret = secrets.token_urlsafe(32)
             write_durably(self._secret_file, secret.encode())
             return secret
+
+    def forget_secret(self, spent: str) -> None:
+        """Have another next secret, if the present one is this: it can bring nothing any more."""
+        self._forget_secret({spent})
+
+    def owner_code(self, make: Callable[[], str]) -> str:
+        """The owner's code, in a file that only the owner can read; made if there is none."""
+        path = str(self.path / "owner_code")
+        kept = (read_if_there(path) or b"").decode("ascii", "replace").strip()
+        if kept:
+            return kept
+        code = make()
+        write_durably(path, f"{code}\n".encode())
+        return code
 
     def _forget_secret(self, taken: set[str]) -> None:
         """Have another next secret, if the present one is an attempt's."""
@@ -258,7 +356,11 @@ class WorkerFolder:
         return sorted(found, key=lambda one: (one.assignment.job_id, one.assignment.attempt))
 
     def create_attempt(
-        self, assignment: Assignment, secret: str, gpus: Sequence[str] = ()
+        self,
+        assignment: Assignment,
+        secret: str,
+        gpus: Sequence[str] = (),
+        executor: str = ExecutorName.VENV,
     ) -> AttemptFolder:
         """Give an attempt its folder; from then on its secret is not the next one any more.
 
@@ -267,7 +369,9 @@ class WorkerFolder:
         Raises:
             Conflict: if the folder belongs to an attempt with another secret; remove that first.
         """
-        record = AttemptRecord(assignment=assignment, secret=secret, gpus=list(gpus))
+        record = AttemptRecord(
+            assignment=assignment, secret=secret, gpus=list(gpus), executor=executor
+        )
         path = self._attempts / f"{assignment.job_id}-{assignment.attempt}"
         there = _load(path / layout.ATTEMPT, AttemptRecord)
         if there is not None and not secrets.compare_digest(there.secret, secret):
@@ -282,12 +386,7 @@ class WorkerFolder:
 
     def _make(self, path: Path, record: AttemptRecord) -> None:
         new = path.with_name(f"{_NEW}{path.name}-{secrets.token_hex(4)}")
-        new.mkdir(mode=0o700)
-        attempt = AttemptFolder(new, record)
-        folders = (attempt.work, attempt.output, attempt.checkpoints, attempt.home, attempt.tmp)
-        for folder in folders:
-            folder.mkdir(mode=0o700)
-        write_durably(str(new / layout.ATTEMPT), msgspec.json.encode(record))
+        AttemptFolder(new, record).make(record)
         new.rename(path)
         sync_folder(str(self._attempts))
 

@@ -129,7 +129,7 @@ def test_jobs_shows_a_row_for_each_newest_first(
     done = dtrain("jobs", "--tag", "rows", url=server.url)
     assert done.returncode == 0, done.stderr
     head, first, second = done.stdout.splitlines()
-    assert head.split() == ["ID", "NAME", "STATUS", "DONE", "WORKER", "SUBMITTED", "TOOK"]
+    assert head.split() == ["ID", "NAME", "STATUS", "DONE", "WORKER", "BY", "SUBMITTED", "TOOK"]
     assert first.split()[:5] == [str(new.id), "the", "newer", "one", "pending"]
     expected = [str(old.id), "the", "older", "one", "failed", "(exit_nonzero)", "75%", "scripted"]
     assert second.split()[:8] == expected
@@ -170,7 +170,7 @@ def test_jobs_fits_the_terminal(
     terminal = InTerminal(
         "jobs", [*COMMAND, "jobs", "--tag", "wide"], folder, environment(server.url)
     )
-    assert terminal.process.wait(20) == 0
+    assert terminal.ended(20) == 0
     shown = terminal.wait_for_text("scripted")
     lines = [line for line in shown.splitlines() if line.strip()]
     assert len(lines) == 2
@@ -262,7 +262,8 @@ def test_workers_shows_each_with_what_it_is_at(
     done = dtrain("workers", url=server.url)
     assert done.returncode == 0, done.stderr
     head, *rows = done.stdout.splitlines()
-    assert head.split() == ["NAME", "STATE", "JOBS", "CPU", "MEMORY", "GPUS", "HOST", "SEEN"]
+    columns = ["NAME", "ID", "STATE", "JOBS", "CPU", "MEMORY", "ISOLATION", "HOST", "SEEN"]
+    assert head.split() == columns
     texts = ("online", "0 of 4", "12 %", "1.0 GB of 8.0 GB", "host.example", "just now")
     # The workers of the tests before are listed as well.
     assert [

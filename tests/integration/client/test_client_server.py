@@ -121,7 +121,7 @@ def test_follow_tells_all_that_happens_in_its_order(
 ) -> None:
     job = client.submit(folder)
     updates: list[object] = []
-    follower = threading.Thread(target=lambda: updates.extend(client.follow(job.id)))
+    follower = threading.Thread(target=lambda: updates.extend(client.jobs.follow(job.id)))
     follower.start()
     attempt = worker.take()
     attempt.go_on()
@@ -149,10 +149,10 @@ def test_follow_of_an_ended_job_gives_everything_at_once(
     attempt.log(b"x" * 700_000)
     attempt.finish(Cause.TIME_LIMIT, None)
     client.jobs.wait(job.id, timeout=20)
-    pieces = [each for each in client.follow(job.id, offset=10) if isinstance(each, LogPiece)]
+    pieces = [each for each in client.jobs.follow(job.id, offset=10) if isinstance(each, LogPiece)]
     assert b"".join(map(content, pieces)) == b"x" * 699_990
     with pytest.raises(NotFound):
-        list(client.follow(999_999))
+        list(client.jobs.follow(999_999))
 
 
 def test_worker_can_be_drained_and_resumed(

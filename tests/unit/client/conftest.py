@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.http_peer import Peer, peer
 
 from dtrain.client import stream
 from dtrain.client.transport import Transport
+
+
+@pytest.fixture(autouse=True)
+def _not_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
+    monkeypatch.delenv("DTRAIN_CA_FILE", raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 import zipfile
@@ -9,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.example_job import zip_of
 from support.http_peer import Answer, Asked, Exchange, Peer
 from support.messages import job, job_json
 from werkzeug.datastructures import MultiDict
 from werkzeug.formparser import parse_form_data
 
 import dtrain
-from dtrain.client.client import SUBMIT_TRIES, Client
+from dtrain.client.client import Client
+from dtrain.client.once import TRIES
 from dtrain.protocol.errors import DTrainError, Invalid, NotFound, Unavailable, Unreachable
-from dtrain.protocol.spec import parse_spec
+from dtrain.protocol.spec import FIELDS
 from dtrain.protocol.states import Status
 
 JOBS = "/api/jobs"
@@ -47,10 +50,11 @@ def form_of(asked: Asked) -> tuple[MultiDict[str, str], bytes, str]:
         return fields, file.read(), files["file"].filename or ""
 
 
-def spec_of(asked: Asked) -> Any:
-    """The spec that a server reads from a form."""
-    fields = form_of(asked)[0].lists()
-    return parse_spec({name: texts if len(texts) > 1 else texts[0] for name, texts in fields})
+def sent_spec(asked: Asked) -> dict[str, Any]:
+    """The fields of the spec that a request brings, in a form or as JSON."""
+    if asked.headers["content-type"] == "application/json":
+        return dict(json.loads(asked.body))
+    return dict(json.loads(form_of(asked)[0]["spec"]))
 
 
 # Where the server is.
@@ -100,7 +104,7 @@ def test_submit_packs_a_folder_and_names_the_job_after_it(
     assert made.status is Status.PENDING
     assert made.spec.main_entry == "main.py"
     fields, content, name = form_of(server.asked[0])
-    assert dict(fields) == {"name": "my-training"}
+    assert dict(fields) == {"spec": '{"name":"my-training"}'}
     assert name == "my-training.zip"
     assert zipfile.ZipFile(io.BytesIO(content)).read("main.py") == b"print('hello')\n"
     assert summaries[0].files == 1
@@ -112,7 +116,7 @@ def test_submit_of_the_present_folder_has_its_name(
     server.on(JOBS, created)
     monkeypatch.chdir(folder)
     client.submit(".")
-    assert spec_of(server.asked[0]).name == "my-training"
+    assert sent_spec(server.asked[0]) == {"name": "my-training"}
 
 
 def test_submit_sends_a_zip_as_it_is(server: Peer, client: Client, tmp_path: Path) -> None:
@@ -121,8 +125,8 @@ def test_submit_sends_a_zip_as_it_is(server: Peer, client: Client, tmp_path: Pat
         archive.writestr("main.py", "1")
     server.on(JOBS, created)
     client.submit(str(path), name="A Name")
-    fields, content, _ = form_of(server.asked[0])
-    assert fields["name"] == "A Name"
+    _, content, _ = form_of(server.asked[0])
+    assert sent_spec(server.asked[0]) == {"name": "A Name"}
     assert content == path.read_bytes()
 
 
@@ -150,7 +154,8 @@ def test_submit_brings_every_field_to_the_server_as_it_was_given(
         "executor": "docker",
     }
     client.submit(folder, **given)
-    assert spec_of(server.asked[0]) == parse_spec(given)
+    assert sent_spec(server.asked[0]) == {**given, "time_limit": 7200.0}
+    assert set(given) == set(FIELDS)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +163,11 @@ def test_submit_brings_every_field_to_the_server_as_it_was_given(
     [
         {"args": ["--verbose"]},
         {"args": ["a, b"]},
-        {"env": {"A": " 1, 2 "}},
-        {"tags": ["a"]},
+        {"args": ["two\nlines"]},
+        {"args": [""]},
+        {"env": {"A": " two,\nlines "}},
         {"labels": {"a": "b,c"}},
+        {"requirements_file": None},
     ],
 )
 def test_submit_brings_a_single_item_as_it_was_given(
@@ -168,7 +175,53 @@ def test_submit_brings_a_single_item_as_it_was_given(
 ) -> None:
     server.on(JOBS, created)
     client.submit(folder, **spec)
-    assert spec_of(server.asked[0]) == parse_spec({"name": "my-training", **spec})
+    assert sent_spec(server.asked[0]) == {"name": "my-training", **spec}
+
+
+def test_submit_sends_nothing_of_what_was_not_said(
+    server: Peer, client: Client, folder: Path
+) -> None:
+    server.on(JOBS, created)
+    client.submit(folder, python=None, args=None, image="")
+    assert sent_spec(server.asked[0]) == {"name": "my-training"}
+
+
+def test_submit_leaves_to_the_server_what_dtrain_yaml_says(
+    server: Peer, client: Client, folder: Path
+) -> None:
+    (folder / "dtrain.yaml").write_text("name: From the file\ntime_limit: 2h\ngpus: 1\n")
+    server.on(JOBS, created)
+    client.submit(folder, gpus=2)
+    client.submit(folder, name="From the call")
+    assert [sent_spec(asked) for asked in server.asked] == [{"gpus": 2}, {"name": "From the call"}]
+
+
+def test_submit_names_the_job_after_its_folder_where_dtrain_yaml_does_not(
+    server: Peer, client: Client, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "dtrain.yaml").write_text("gpus: 1\n")
+    server.on(JOBS, created)
+    client.submit(folder)
+    client.submit(zip_of(tmp_path / "a.zip", {"main.py": "1", "dtrain.yaml": "name: In the ZIP"}))
+    assert [sent_spec(asked) for asked in server.asked] == [{"name": "my-training"}, {}]
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "said"),
+    [
+        ("priority: 500\n", "priority", "In dtrain.yaml: the field priority"),
+        ("gpu: 1\n", "gpu", "In dtrain.yaml, line 1: there is no field 'gpu'"),
+        ("name: [\n", "dtrain.yaml", "In dtrain.yaml, line 2"),
+    ],
+)
+def test_submit_finds_fault_with_dtrain_yaml_before_anything_is_sent(
+    content: str, field: str, said: str, server: Peer, client: Client, folder: Path
+) -> None:
+    (folder / "dtrain.yaml").write_text(content)
+    with pytest.raises(Invalid, match=said) as caught:
+        client.submit(folder)
+    assert caught.value.field == field
+    assert server.asked == []
 
 
 @pytest.mark.parametrize(
@@ -179,12 +232,6 @@ def test_submit_brings_a_single_item_as_it_was_given(
         ({"time_limit": "soon"}, "time_limit"),
         ({"env": ["A"]}, "env"),
         ({"name": "x" * 10_000}, "name"),
-        ({"args": ["two\nlines"]}, "args"),
-        ({"args": [" "]}, "args"),
-        ({"args": [""]}, "args"),
-        ({"env": {"A": "two\nlines"}}, "env"),
-        ({"tags": ["a,b"]}, "tags"),
-        ({"requirements_file": None}, "requirements_file"),
     ],
 )
 def test_submit_refuses_a_wrong_field_before_anything_is_sent(
@@ -237,7 +284,7 @@ def test_submit_gives_up_after_a_few_tries(server: Peer, client: Client, folder:
     )
     with pytest.raises(Unavailable, match="Disk full"):
         client.submit(folder)
-    assert len(server.asked) == SUBMIT_TRIES
+    assert len(server.asked) == TRIES
 
 
 def _refuse(exchange: Exchange) -> None:

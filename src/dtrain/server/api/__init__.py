@@ -6,17 +6,24 @@ from flask import Flask
 
 from dtrain.server.services import Services
 
-from . import health, held, jobs, logs, openapi, results, stream, worker, workers
+from . import about, health, held, jobs, logs, results, stream, worker, workers
 
-_GROUPS = (jobs.api, logs.api, results.api, workers.api, stream.api, worker.api)
-ENDPOINTS = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)
+GROUPS = (
+    jobs.api,
+    logs.api,
+    results.api,
+    stream.api,
+    workers.api,
+    health.api,
+    worker.api,
+)
 """All endpoints of the API."""
 
 
 def register(app: Flask, services: Services) -> None:
     """Add every address of the API to the application."""
     held.install(app, services.settings)
-    for group in _GROUPS:
+    health.install(app, services)
+    about.install(app, GROUPS, services.settings)
+    for group in GROUPS:
         group.register(app)
-    openapi.register(app, ENDPOINTS)
-    health.register(app, services)

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 from flask import Response, request
 from werkzeug.datastructures import ContentRange
 
 from dtrain.protocol.errors import Conflict
 
+from .endpoint import BYTES
+
 _PIECE = 256 * 1024
-_IMAGES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
+_LONGEST_NAME = 200
+IMAGES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif"}
 """Of what jobs leave, all that a page may show; the rest is only ever saved."""
 
 
 def download(file: Path, name: str, sha256: str, media_type: str = "") -> Response:
     """A file, to be saved under a name."""
     suffix = PurePosixPath(name).suffix.lower()
-    kind = media_type or _IMAGES.get(suffix, "application/octet-stream")
+    kind = media_type or IMAGES.get(suffix, BYTES)
     response = ranged(partial(_read, file), file.stat().st_size, kind, sha256)
     response.headers["Cache-Control"] = "private, no-cache"
-    response.headers.set(
-        "Content-Disposition", "attachment", filename=_plain(PurePosixPath(name).name)
-    )
+    response.headers["Content-Disposition"] = disposition(PurePosixPath(name).name)
     return response
+
+
+def disposition(name: str) -> str:
+    """The header that has a file saved under a name, for old clients and new (RFC 6266)."""
+    plain = "".join(c if c.isprintable() else "_" for c in name)[:_LONGEST_NAME] or "file"
+    ascii_only = re.sub(r'[^ -~]|["\\%]', "_", plain)
+    found = f'attachment; filename="{ascii_only}"'
+    if ascii_only == plain:
+        return found
+    return f"{found}; filename*=UTF-8''{quote(plain, safe='', errors='replace')}"
 
 
 def ranged(
@@ -42,7 +55,7 @@ def ranged(
     Raises:
         Conflict: the range begins behind the end.
     """
-    is_known = etag is not None and request.if_none_match.contains(etag)
+    is_known = etag is not None and request.if_none_match.contains_weak(etag)
     part = None if is_known else _range(size, etag)
     start, end = part or (0, size)
     if is_known:
@@ -65,9 +78,11 @@ def _range(size: int, etag: str | None) -> tuple[int, int] | None:
     A header that cannot be followed, or no longer holds, is passed over, as HTTP wants it.
     """
     asked, condition = request.range, request.if_range
-    if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
+    if request.method != "GET" or asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
         return None
-    if condition.date is not None or (condition.etag is not None and condition.etag != etag):
+    is_weak = request.headers.get("If-Range", "").startswith("W/")  # and so matches nothing
+    has_changed = condition.etag is not None and (is_weak or condition.etag != etag)
+    if condition.date is not None or has_changed:
         return None
     found = asked.range_for_length(size)
     if found is None:
@@ -86,8 +101,3 @@ def _read(file: Path, start: int, end: int) -> Iterator[bytes]:
         while start < end and (piece := content.read(min(_PIECE, end - start))):
             yield piece
             start += len(piece)
-
-
-def _plain(name: str) -> str:
-    """The name without what could end a header or steer a terminal."""
-    return "".join(c if c.isprintable() else "_" for c in name)[:200] or "file"

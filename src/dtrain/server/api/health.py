@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from flask import Flask, Response
+from flask import Flask, Response, current_app
 from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -13,21 +13,25 @@ from prometheus_client.registry import Collector
 from dtrain.protocol import routes
 from dtrain.protocol.states import Status
 from dtrain.server import workers
+from dtrain.server.auth import services
 from dtrain.server.jobs import read
 from dtrain.server.services import Services
 
+from .endpoint import TEXT, Endpoints
 from .held import Held, held
 
+api = Endpoints("", "The server", "For those who watch it, and for programs that read about it.")
 LOG_BYTES = Counter("dtrain_log_bytes", "Log bytes taken from workers", registry=None)
 STATES = ("online", "draining", "offline")
 _PLAIN = "text/plain; charset=utf-8"
+_REGISTRY = "dtrain.metrics"
 
 
 class _State(Collector):
     """What the database and the gates say at the moment of asking."""
 
-    def __init__(self, services: Services, gates: Held) -> None:
-        self._services = services
+    def __init__(self, parts: Services, gates: Held) -> None:
+        self._services = parts
         self._gates = gates
 
     def describe(self) -> Iterable[Metric]:
@@ -51,23 +55,30 @@ class _State(Collector):
             yield GaugeMetricFamily(name, words, gate.inside)
 
 
-def register(app: Flask, services: Services) -> None:
-    """Add the addresses that monitoring asks."""
+@api("GET", routes.HEALTHZ, summary="Is the server there?", answer=TEXT)
+def healthz() -> Response:
+    """`ok`, from a server that answers at all; for everyone who can reach it."""
+    return Response("ok\n", content_type=_PLAIN)
+
+
+@api("GET", routes.READYZ, summary="Can the server work?", answer=TEXT)
+def readyz() -> Response:
+    """`ready`, from a server whose database answers."""
+    read.page(services(), limit=1)
+    return Response("ready\n", content_type=_PLAIN)
+
+
+@api("GET", routes.METRICS, summary="How is the server doing?", answer=TEXT)
+def metrics() -> Response:
+    """Jobs, workers, streams and the process in Prometheus' text format."""
+    registry: CollectorRegistry = current_app.extensions[_REGISTRY]
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def install(app: Flask, parts: Services) -> None:
+    """Give the application what `/metrics` tells."""
     registry = CollectorRegistry()
-    registry.register(_State(services, held(app)))
+    registry.register(_State(parts, held(app)))
     registry.register(LOG_BYTES)
     ProcessCollector(registry=registry)
-
-    def healthz() -> Response:
-        return Response("ok\n", content_type=_PLAIN)
-
-    def readyz() -> Response:
-        read.page(services, limit=1)
-        return Response("ready\n", content_type=_PLAIN)
-
-    def metrics() -> Response:
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
-
-    app.add_url_rule(routes.HEALTHZ, "healthz", healthz)
-    app.add_url_rule(routes.READYZ, "readyz", readyz)
-    app.add_url_rule(routes.METRICS, "metrics", metrics)
+    app.extensions[_REGISTRY] = registry

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, BinaryIO, cast
+from typing import Annotated
+from urllib.parse import urlencode
 
 import msgspec
 from flask import Response, request
 
 from dtrain.protocol import routes
-from dtrain.protocol.errors import Invalid
 from dtrain.protocol.messages import EventList, Explanation, Job, JobPage
-from dtrain.server.auth import services
+from dtrain.protocol.states import Status
+from dtrain.server.auth import services, submitter
 from dtrain.server.jobs import cancel as cancelling
 from dtrain.server.jobs import delete as deletion
 from dtrain.server.jobs import explain as explanation
@@ -18,79 +19,158 @@ from dtrain.server.jobs import read
 from dtrain.server.jobs import retry as retrial
 from dtrain.server.jobs import submit as submission
 
-from .endpoint import Endpoints, reply
-from .reading import Query
+from .endpoint import FORM, Endpoints, reply
+from .reading import Query, Text
+from .submission import idempotency_key, read_submission
 
-api = Endpoints("jobs")
+api = Endpoints("jobs", "Jobs", "What is handed in, waits, runs and has run.")
 
-_FILE = "file"
-_REPEATED = frozenset({"args", "tags", "env", "labels"})
-"""The fields that a form may bring more than once."""
-_NOT_SPEC = frozenset({"csrf_token"})
+_WHO = routes.SUBMITTER_HEADER
+_ONCE = routes.IDEMPOTENCY_HEADER
+
+
+def _several(item: dict[str, object]) -> dict[str, object]:
+    """The schema of a parameter that holds several, with commas between them."""
+    return {"type": "array", "items": item}
 
 
 class JobsQuery(Query, frozen=True, kw_only=True):
     """Which jobs to list."""
 
-    status: str | None = None
-    tag: str | None = None
-    worker: str | None = None
-    q: str | None = None
+    status: (
+        Annotated[
+            Text,
+            msgspec.Meta(extra_json_schema=_several({"enum": [*Status]})),
+        ]
+        | None
+    ) = None
+    """Only jobs in one of these statuses."""
+    tag: (
+        Annotated[
+            Text,
+            msgspec.Meta(
+                extra_json_schema=_several({"type": "string", "pattern": "^[^,\\u0000]+$"})
+            ),
+        ]
+        | None
+    ) = None
+    """Only jobs that carry all of these tags."""
+    worker: Text | None = None
+    """Only jobs whose latest attempt is on the worker of this name or id."""
+    submitter: Text | None = None
+    """Only jobs that were handed in by this very name."""
+    q: Text | None = None
+    """Only jobs with this text in their names, whatever its case."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=read.MAX_PAGE)] = 50
-    cursor: str | None = None
+    """Jobs on the page at most."""
+    cursor: Annotated[str, msgspec.Meta(pattern=read.CURSOR)] | None = None
+    """The `next` of the page before. It stays good while jobs come and go."""
 
 
-@api("POST", routes.JOBS, summary="Submit a job", answer=Job, status=201)
+@api(
+    "POST",
+    routes.JOBS,
+    summary="Submit a job",
+    body=FORM,
+    answer=Job,
+    status=201,
+    also=(200,),
+    errors=(409, 507),
+    asks=(_ONCE, _WHO),
+    gives=("Location",),
+)
 def submit() -> Response:
-    """A form with the fields of the job spec and the bundle as `file`."""
-    fields, upload = _form()
+    """Hand in a ZIP with the fields of the job spec, or name a bundle that the server has.
+
+    The ZIP comes in a form. JSON names, by its SHA-256 as `bundle`, one that was handed in before.
+
+    The fields have the same names everywhere. In the form they are text: an empty one is a field
+    left out, and `args`, `tags`, `env` and `labels` may come several times, once for each item. The
+    field `spec` may hold a JSON object of fields instead. A `dtrain.yaml` at the top of the bundle
+    may say any of them as well; what is said here wins. `name` must come from one of the two.
+
+    A submission that is repeated with its Idempotency-Key is answered with 200 and the first one's
+    job.
+    """
+    fields, bundle = read_submission()
     job, is_new = submission.submit(
-        services(),
-        fields,
-        upload,
-        submitter=None,
-        idempotency_key=request.headers.get(routes.IDEMPOTENCY_HEADER),
+        services(), fields, bundle, submitter=submitter(), idempotency_key=idempotency_key()
     )
     return _made(job, is_new=is_new)
 
 
-@api("GET", routes.JOBS, summary="List jobs, newest first", query=JobsQuery, answer=JobPage)
-def listing(query: JobsQuery) -> JobPage:
-    """The jobs that match every filter."""
-    return read.page(services(), **msgspec.structs.asdict(query))
+@api(
+    "GET",
+    routes.JOBS,
+    summary="List jobs",
+    query=JobsQuery,
+    answer=JobPage,
+    gives=("Link",),
+)
+def listing(query: JobsQuery) -> Response:
+    """The jobs that match every filter, newest first, in pages."""
+    page = read.page(services(), **msgspec.structs.asdict(query))
+    links = []
+    if page.next is not None:
+        following = urlencode({**request.args.to_dict(), "cursor": page.next})
+        links.append(("Link", f'<{routes.JOBS}?{following}>; rel="next"'))
+    return reply(page, headers=links)
 
 
 @api("GET", routes.JOB, summary="Show a job", answer=Job)
 def show(job_id: int) -> Job:
-    """One job."""
+    """One job as it is now."""
     return read.get(services(), job_id)
 
 
-@api("DELETE", routes.JOB, summary="Delete a job and all that belongs to it", status=204)
+@api("DELETE", routes.JOB, summary="Delete a job", status=204, errors=(507,))
 def delete(job_id: int) -> None:
-    """Forget a job."""
+    """Forget a job, with its log, metrics and artifacts. One that runs is killed."""
     deletion.delete(services(), job_id)
 
 
-@api("POST", routes.JOB_CANCEL, summary="Cancel a job; a second time, at once", answer=Job)
+@api(
+    "POST",
+    routes.JOB_CANCEL,
+    summary="Cancel a job",
+    answer=Job,
+    errors=(507,),
+    asks=(_WHO,),
+)
 def cancel(job_id: int) -> Job:
-    """Cancel a job."""
-    return cancelling.cancel(services(), job_id, by=None)
+    """End a job: SIGTERM, and SIGKILL after 30 seconds; a second call kills at once.
+
+    The answer comes before the end does. A job that has ended is left as it is.
+    """
+    return cancelling.cancel(services(), job_id, by=submitter())
 
 
-@api("POST", routes.JOB_RETRY, summary="Submit an ended job anew", answer=Job, status=201)
+@api(
+    "POST",
+    routes.JOB_RETRY,
+    summary="Submit a job anew",
+    answer=Job,
+    status=201,
+    also=(200,),
+    errors=(409, 507),
+    asks=(_ONCE, _WHO),
+    gives=("Location",),
+)
 def retry(job_id: int) -> Response:
-    """A new job like one that has ended."""
-    return _made(retrial.retry(services(), job_id, by=None), is_new=True)
+    """A new job with the bundle and the spec of this one."""
+    job, is_new = retrial.retry(
+        services(), job_id, by=submitter(), idempotency_key=idempotency_key()
+    )
+    return _made(job, is_new=is_new)
 
 
-@api("GET", routes.JOB_EXPLAIN, summary="Why a job is where it is", answer=Explanation)
+@api("GET", routes.JOB_EXPLAIN, summary="Explain where a job is", answer=Explanation)
 def explain(job_id: int) -> Explanation:
-    """Why a job waits, or ended as it did."""
+    """Why a job waits, and what each worker lacks for it; else what it does, or how it ended."""
     return explanation.explain(services(), job_id)
 
 
-@api("GET", routes.JOB_EVENTS, summary="The changes of a job", answer=EventList)
+@api("GET", routes.JOB_EVENTS, summary="List the changes of a job", answer=EventList)
 def events(job_id: int) -> EventList:
     """What happened to a job, oldest first."""
     return read.events(services(), job_id)
@@ -99,44 +179,3 @@ def events(job_id: int) -> EventList:
 def _made(job: Job, *, is_new: bool) -> Response:
     location = routes.path(routes.JOB, job_id=job.id)
     return reply(job, 201 if is_new else 200, [("Location", location)])
-
-
-def _form() -> tuple[dict[str, object], BinaryIO]:
-    """The fields of the spec, and the uploaded file.
-
-    Raises:
-        Invalid: it is no form, or one field or the file is not as it should be.
-    """
-    if request.mimetype != "multipart/form-data":
-        raise Invalid(
-            "A job is handed in as a form with a file: -F name=… -F file=@bundle.zip with curl.",
-            code="not_a_form",
-            status=415,
-        )
-    fields: dict[str, object] = {}
-    for name, values in request.form.lists():
-        if name == _FILE:
-            raise Invalid(
-                "The field file must be a file, not a text: -F file=@bundle.zip with curl.",
-                field=_FILE,
-            )
-        if len(values) > 1 and name not in _REPEATED:
-            raise Invalid(f"The field {name[:100]!r} is given twice.", field=name[:100])
-        if name not in _NOT_SPEC:
-            fields[name] = values if len(values) > 1 else values[0]
-    return fields, _upload()
-
-
-def _upload() -> BinaryIO:
-    for name in request.files:
-        if name != _FILE:
-            raise Invalid(
-                f"There is no file {name[:100]!r} in a job; the bundle is {_FILE}.",
-                field=name[:100],
-            )
-    files = request.files.getlist(_FILE)
-    if len(files) > 1:
-        raise Invalid("The field file is given twice; a job has one bundle.", field=_FILE)
-    if not files or not files[0].filename:
-        raise Invalid("The bundle is missing: give a ZIP file in the field file.", field=_FILE)
-    return cast(BinaryIO, files[0].stream)

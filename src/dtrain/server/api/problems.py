@@ -17,6 +17,7 @@ from werkzeug.exceptions import (
 from dtrain.protocol import errors
 from dtrain.protocol.errors import DTrainError, Problem
 from dtrain.protocol.messages import encode
+from dtrain.server.auth import services
 from dtrain.server.blobs import too_large
 
 
@@ -67,7 +68,7 @@ def from_http(error: HTTPException) -> DTrainError:
             status=405,
         )
     if isinstance(error, RequestEntityTooLarge):
-        return too_large(request.max_content_length or 0)
+        return _too_large(request.max_content_length or 0)
     if isinstance(error, ClientDisconnected):
         return errors.Invalid(
             "The request ended before its body was complete; send it again.",
@@ -77,3 +78,16 @@ def from_http(error: HTTPException) -> DTrainError:
     return errors.Refused(
         f"{(error.description or title(error.code or 400)).rstrip('.')}.", status=error.code or 400
     )
+
+
+def _too_large(limit: int) -> DTrainError:
+    """The refusal of a body, told from that of a form whose fields alone are too much."""
+    if request.mimetype != "multipart/form-data":
+        return too_large(limit)
+    if request.content_length is not None and request.content_length <= limit:
+        return errors.Invalid(
+            "The form has too many fields, or too long ones; what a job needs goes into its ZIP.",
+            code="too_large",
+            status=413,
+        )
+    return too_large(services().settings.max_upload_bytes)

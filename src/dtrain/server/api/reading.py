@@ -11,8 +11,8 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import msgspec
 from flask import request
 
+from dtrain.protocol.complaints import complaint
 from dtrain.protocol.errors import Invalid
-from dtrain.protocol.messages import Ask
 
 LARGEST_INTEGER = 2**63 - 1
 """What every database can hold."""
@@ -20,8 +20,10 @@ Place = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_INTEGER)]
 """A parameter that counts bytes or lines."""
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 """A parameter that counts attempts or records; columns of these are narrower."""
+Text = Annotated[str, msgspec.Meta(max_length=1000, pattern=r"^[^\x00]*$")]
+"""A parameter that is a text to look for."""
 
-A = TypeVar("A", bound=Ask)
+A = TypeVar("A", bound=msgspec.Struct)
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,9 +48,13 @@ def read_query(kind: type[Q]) -> Q:
         if values[0] != "":
             given[name] = values[0]
     try:
-        return msgspec.convert(given, kind, strict=False)
+        found = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _complaint(error, "parameter") from None
+        raise _refusal(error, "parameter") from None
+    for name, text in given.items():
+        if getattr(found, name) is None:  # so msgspec reads the word null
+            raise Invalid(f"The parameter {name} is not acceptable: {text!r}.", field=name)
+    return found
 
 
 def read_message(kind: type[A]) -> A:
@@ -57,15 +63,33 @@ def read_message(kind: type[A]) -> A:
     Raises:
         Invalid: it is no JSON (400), not said to be JSON (415), or not the message (422).
     """
+    return as_message(read_body(), kind)
+
+
+def read_body() -> object:
+    """The JSON in the body of the present request.
+
+    Raises:
+        Invalid: it is no JSON (400), not said to be JSON (415), or holds what no database can.
+    """
     if request.mimetype != "application/json":
         raise Invalid(
             "The body must be JSON, with the header Content-Type: application/json.",
             code="not_json",
             status=415,
         )
+    return read_json(request.get_data(cache=False), "The body")
+
+
+def read_json(data: bytes, what: str) -> object:
+    """The value that JSON stands for; `what` holds it, for sentences.
+
+    Raises:
+        Invalid: it is no JSON (400), or holds what no database can.
+    """
     try:
-        found = json.loads(
-            request.get_data(cache=False).decode(),
+        return json.loads(
+            data.decode(),
             object_pairs_hook=_object,
             parse_constant=_refuse_constant,
             parse_int=_integer,
@@ -73,12 +97,20 @@ def read_message(kind: type[A]) -> A:
         )
     except (ValueError, RecursionError) as error:
         raise Invalid(
-            f"The body is not JSON: {_reason(error)}.", code="not_json", status=400
+            f"{what} is not JSON: {_reason(error)}.", code="not_json", status=400
         ) from None
+
+
+def as_message(found: object, kind: type[A]) -> A:
+    """A JSON value as a message.
+
+    Raises:
+        Invalid: it is not that message.
+    """
     try:
         return msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
-        raise _complaint(error, "field") from None
+        raise _refusal(error, "field") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -93,21 +125,22 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise Invalid(f"The body holds {name}, which is no number in JSON; leave it out.")
+    raise Invalid(f"The JSON holds {name}, which is no number in JSON; leave it out.")
 
 
 def _integer(digits: str) -> int:
     number = int(digits) if len(digits) < 25 else LARGEST_INTEGER + 1
     if abs(number) > LARGEST_INTEGER:
-        raise Invalid(f"The body holds the number {_shown(digits)}, which is too large.")
+        raise Invalid(f"The JSON holds the number {_shown(digits)}, which is too large.")
     return number
 
 
 def _float(digits: str) -> float:
+    """The number; a whole one as such, since to JSON 2.0 is 2."""
     number = float(digits)
     if not math.isfinite(number):
-        raise Invalid(f"The body holds the number {_shown(digits)}, which is too large.")
-    return number
+        raise Invalid(f"The JSON holds the number {_shown(digits)}, which is too large.")
+    return int(number) if number.is_integer() and abs(number) <= 2**53 else number
 
 
 def _is_storable(text: str) -> bool:
@@ -118,21 +151,17 @@ def _unstorable(what: str, field: str | None) -> Invalid:
     return Invalid(f"{what} holds a character that cannot be stored; remove it.", field=field)
 
 
-def _complaint(error: msgspec.ValidationError, what: str) -> Invalid:
-    """A sentence of msgspec's `complaint - at `$.field``."""
-    message, _, where = str(error).replace("`", "").partition(" - at ")
-    unknown = re.fullmatch(r"Object contains unknown field (.*)", message, re.DOTALL)
+def _refusal(error: msgspec.ValidationError, what: str) -> Invalid:
+    words, where = complaint(error, from_text=what == "parameter")
+    unknown = re.fullmatch(r"object contains unknown field (.*)", words, re.DOTALL)
     if unknown:
         name = unknown[1]
         return Invalid(f"There is no {what} {_shown(name)} here; leave it out.", field=name[:100])
-    missing = re.fullmatch(r"Object missing required field (\w+)", message)
+    missing = re.fullmatch(r"object missing required field (\w+)", words)
     if missing:
         return Invalid(f"The {what} {missing[1]} is missing.", field=missing[1])
-    name = where.removeprefix("$").removeprefix(".")
-    subject = f"The {what} {name}" if name else "The body"
-    return Invalid(
-        f"{subject} is not acceptable: {message[:1].lower()}{message[1:]}.", field=name or None
-    )
+    subject = f"The {what} {where}" if where else "The body"
+    return Invalid(f"{subject} is not acceptable: {words}.", field=where or None)
 
 
 def _reason(error: Exception) -> str:

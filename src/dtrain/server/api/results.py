@@ -8,51 +8,128 @@ import msgspec
 from flask import Response
 
 from dtrain.protocol import routes
-from dtrain.protocol.messages import ArtifactList, MetricPage
+from dtrain.protocol.messages import ArtifactList, BundleContents, CheckpointList, MetricPage
 from dtrain.server.auth import services
+from dtrain.server.jobs import checkpoints as kept_checkpoints
+from dtrain.server.jobs import contents, read
 from dtrain.server.jobs import metrics as recorded
-from dtrain.server.jobs import read
 
-from .download import download
-from .endpoint import Endpoints
+from .download import IMAGES, download
+from .endpoint import BYTES, ZIP, Endpoints
+from .headers import DOWNLOAD_ASKS, DOWNLOAD_GIVES
 from .reading import Number, Query
 
-api = Endpoints("results")
-_ZIP = "application/zip"
-_BYTES = "application/octet-stream"
+api = Endpoints("results", "Results", "What a job was made of, and what it prints and leaves.")
 
 
 class MetricsQuery(Query, frozen=True, kw_only=True):
     """Which records to give."""
 
     attempt: Number | None = None
+    """The latest, unless it is said."""
     after: Number = 0
+    """The `next` of the page before."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+    """Records on the page at most."""
+    points: Annotated[int, msgspec.Meta(ge=1, le=recorded.MAX_RECORDS)] | None = None
+    """Instead of pages all records from `after` on, thinned to about so many values of each series.
+
+    The least and the greatest of values that follow each other are kept.
+    """
+
+
+class AttemptQuery(Query, frozen=True, kw_only=True):
+    """Whose files are meant."""
+
+    attempt: Number | None = None
+    """The latest that left any, unless it is said."""
 
 
 @api(
-    "GET", routes.JOB_METRICS, summary="The PROGRESS records", query=MetricsQuery, answer=MetricPage
+    "GET",
+    routes.JOB_METRICS,
+    summary="List PROGRESS records",
+    query=MetricsQuery,
+    answer=MetricPage,
 )
 def metrics(job_id: int, query: MetricsQuery) -> MetricPage:
-    """Records of one attempt, oldest first."""
+    """The records of one attempt, oldest first: in pages, or thinned for a chart."""
     return recorded.page(services(), job_id, **msgspec.structs.asdict(query))
 
 
-@api("GET", routes.JOB_ARTIFACTS, summary="What the job left", answer=ArtifactList)
-def artifacts(job_id: int) -> ArtifactList:
-    """The files that a job left behind."""
-    return read.artifacts(services(), job_id)
+@api(
+    "GET",
+    routes.JOB_ARTIFACTS,
+    summary="List artifacts",
+    query=AttemptQuery,
+    answer=ArtifactList,
+)
+def artifacts(job_id: int, query: AttemptQuery) -> ArtifactList:
+    """The files that an attempt left behind."""
+    return read.artifacts(services(), job_id, attempt=query.attempt)
 
 
-@api("GET", routes.JOB_ARTIFACT, summary="One file that the job left", answer=_BYTES)
-def artifact(job_id: int, path: str) -> Response:
-    """One file, with ranges."""
-    found, file = read.artifact(services(), job_id, path)
+@api(
+    "GET",
+    routes.JOB_ARTIFACT,
+    summary="Download an artifact",
+    query=AttemptQuery,
+    content=(BYTES, *sorted(set(IMAGES.values()))),
+    also=(206, 304),
+    errors=(416,),
+    asks=DOWNLOAD_ASKS,
+    gives=DOWNLOAD_GIVES,
+)
+def artifact(job_id: int, path: str, query: AttemptQuery) -> Response:
+    """One file, whole or a range of it. The path may hold slashes."""
+    found, file = read.artifact(services(), job_id, path, attempt=query.attempt)
     return download(file, found.path, found.sha256)
 
 
-@api("GET", routes.JOB_BUNDLE, summary="The bundle that was handed in", answer=_ZIP)
+@api(
+    "GET",
+    routes.JOB_CHECKPOINTS,
+    summary="List checkpoints",
+    answer=CheckpointList,
+)
+def checkpoints(job_id: int) -> CheckpointList:
+    """The generations that are kept, the newest first: from it the next attempt would go on."""
+    return kept_checkpoints.listing(services(), job_id)
+
+
+@api(
+    "GET",
+    routes.JOB_CHECKPOINT_FILE,
+    summary="Download a file of a checkpoint",
+    content=(BYTES, *sorted(set(IMAGES.values()))),
+    also=(206, 304),
+    errors=(416,),
+    asks=DOWNLOAD_ASKS,
+    gives=DOWNLOAD_GIVES,
+)
+def checkpoint_file(job_id: int, generation: int, path: str) -> Response:
+    """One file, whole or a range of it. The path may hold slashes."""
+    found, file = kept_checkpoints.file(services(), job_id, generation, path)
+    return download(file, found.path, found.sha256)
+
+
+@api(
+    "GET",
+    routes.JOB_BUNDLE,
+    summary="Download the bundle",
+    answer=ZIP,
+    also=(206, 304),
+    errors=(416,),
+    asks=DOWNLOAD_ASKS,
+    gives=DOWNLOAD_GIVES,
+)
 def bundle(job_id: int) -> Response:
-    """The ZIP, with ranges."""
+    """The ZIP that was handed in, whole or a range of it."""
     found, file = read.bundle(services(), job_id)
-    return download(file, f"job-{job_id}.zip", found.sha256, _ZIP)
+    return download(file, f"job-{job_id}.zip", found.sha256, ZIP)
+
+
+@api("GET", routes.JOB_BUNDLE_FILES, summary="List the bundle's files", answer=BundleContents)
+def bundle_files(job_id: int) -> BundleContents:
+    """What the bundle holds, with the sizes unpacked."""
+    return contents.contents(services(), job_id)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict
-from dtrain.protocol.resources import Capacity, Free, free_of
+from dtrain.protocol.resources import Free, fits, free_of, request_of
 from dtrain.protocol.states import Phase, Status
 from dtrain.protocol.worker_messages import Assignment, Offer, OfferReply, Poll
 from dtrain.server.rules.leases import LEASE
@@ -15,8 +17,8 @@ from dtrain.server.rules.scheduling import order as served_in_order
 from dtrain.server.store import attempts, job_views, jobs, offers, workers
 from dtrain.server.store.database import notice
 
-MAX_OFFERS = 20
-"""Offers before one owner at a time."""
+ANSWER_TIME = 8.0
+"""Seconds for which an answer from a worker's page waits for the worker."""
 
 
 def topic(worker_id: str) -> str:
@@ -32,12 +34,16 @@ def repeated(connection: sa.Connection, worker_id: str, secret: str) -> Assignme
     return _assignment(connection, attempt.job_id, attempt.number)
 
 
+def is_spent(connection: sa.Connection, worker_id: str, secret: str) -> bool:
+    """Whether an attempt with the secret has come and gone, so that it can bring no other."""
+    attempt = attempts.by_secret(connection, worker_id, secret)
+    return attempt is not None and attempt.state not in attempts.HOLDING
+
+
 def assign(
     connection: sa.Connection, worker_id: str, message: Poll, free: Free, now: float
 ) -> Assignment | None:
     """Give the worker the next job that fits, as the attempt with the secret it sent."""
-    if attempts.by_secret(connection, worker_id, message.next_secret) is not None:
-        return None
     candidate = Candidate(worker_id=worker_id, capacity=message.capacity, free=free)
     # A few of each kind, so that another server process taking one leaves the next.
     waiting = jobs.waiting(connection, now, worker_id, per_kind=4)
@@ -53,13 +59,13 @@ def assign(
 
 
 def offer(
-    connection: sa.Connection, worker_id: str, capacity: Capacity, free: Free, now: float
+    connection: sa.Connection, worker_id: str, message: Poll, free: Free, now: float
 ) -> list[int]:
     """Open offers for jobs that fit now and take back those that no longer do; which are open."""
-    candidate = Candidate(worker_id=worker_id, capacity=capacity, free=free)
-    waiting = jobs.waiting(connection, now, worker_id, per_kind=MAX_OFFERS)
+    candidate = Candidate(worker_id=worker_id, capacity=message.capacity, free=free)
+    waiting = jobs.waiting(connection, now, worker_id, per_kind=message.max_offers)
     fitting = [job for job in sorted(waiting, key=served_in_order) if suits(job, candidate, free)]
-    wanted = [job.job_id for job in fitting[:MAX_OFFERS]]
+    wanted = [job.job_id for job in fitting[: message.max_offers]]
     is_open = offers.open_of_worker(connection, worker_id)
     for job_id in set(is_open) - set(wanted):
         withdraw(connection, now, job_id=job_id, worker_id=worker_id)
@@ -76,16 +82,19 @@ def offer(
     return offers.open_of_worker(connection, worker_id)
 
 
-def offer_of(connection: sa.Connection, job_id: int, now: float) -> Offer:
-    """An offer as the worker's owner sees it."""
-    job = job_views.get(connection, job_id)
-    return Offer(
-        job_id=job_id,
-        spec=job.spec,
-        bundle=job.bundle,
-        submitter=job.submitter,
-        age=max(now - job.created_at.timestamp(), 0.0),
-    )
+def offers_of(connection: sa.Connection, job_ids: Sequence[int], now: float) -> list[Offer]:
+    """Offers as a worker's owner sees them, oldest first."""
+    return [
+        Offer(
+            job_id=job.id,
+            spec=job.spec,
+            bundle=job.bundle,
+            submitter=job.submitter,
+            age=max(now - job.created_at.timestamp(), 0.0),
+            retry_of=job.retry_of,
+        )
+        for job in job_views.of_ids(connection, job_ids)
+    ]
 
 
 def accept(
@@ -104,9 +113,16 @@ def accept(
     )
     if job_id not in offers.open_of_worker(connection, worker_id):
         raise gone
+    if earlier is not None or is_spent(connection, worker_id, message.secret):
+        raise Conflict("The worker's secret is spent; try again in a moment.", code="withdrawn")
     row = workers.get(connection, worker_id)
-    if free_of(row.capacity, attempts.taken_of(connection, worker_id)).slots < 1:
-        raise Conflict("Every slot of the worker is taken; try again later.", code="withdrawn")
+    spec, _, _ = jobs.spec_of(connection, job_id)
+    free = free_of(row.capacity, attempts.taken_of(connection, worker_id))
+    if not fits(request_of(spec), row.capacity, free):
+        raise Conflict(
+            f"The worker has no room for job {job_id} any more; it is offered again when it has.",
+            code="withdrawn",
+        )
     assignment = _claim(connection, job_id, worker_id, message.secret, now, skip_locked=False)
     if assignment is None:
         raise gone
@@ -121,11 +137,12 @@ def decline(
     Raises:
         Conflict: the offer is gone (`withdrawn`).
     """
-    state = jobs.lock(connection, job_id)
+    jobs.lock(connection, job_id)
+    reason = (reason or "").strip() or None
     if not offers.decline(connection, job_id, worker_id, reason, now):
         raise Conflict(f"The offer of job {job_id} is gone already.", code="withdrawn")
-    if state is not None:
-        _close_offers(connection, job_id, now)
+    jobs.note_declined(connection, job_id, worker_id, reason, now)
+    _close_offers(connection, job_id, now)
 
 
 def withdraw(

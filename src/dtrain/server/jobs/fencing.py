@@ -28,13 +28,20 @@ def owns(attempt: Attempt, worker_id: str, secret: str) -> bool:
     )
 
 
-def owned(connection: sa.Connection, ref: AttemptRef) -> Attempt:
-    """The attempt, kept from other writers, if it is the worker's, whether or not it still counts.
+def owned(connection: sa.Connection, ref: AttemptRef, *, lock: bool = True) -> Attempt:
+    """The attempt if it is the worker's, whether or not it still counts.
+
+    Args:
+        connection: inside a transaction.
+        ref: which attempt, and the proof.
+        lock: whether it is kept from other writers, which only a writing transaction can; whoever
+            locks the job as well does that first.
 
     Raises:
         Conflict: it is not (`stale`, status 410 if there is no such attempt).
     """
-    attempt = attempts.lock(connection, ref.job_id, ref.attempt)
+    find = attempts.lock if lock else attempts.get
+    attempt = find(connection, ref.job_id, ref.attempt)
     if attempt is None:
         raise Conflict(
             f"There is no attempt {ref.attempt} of job {ref.job_id}; forget it.",
@@ -46,13 +53,13 @@ def owned(connection: sa.Connection, ref: AttemptRef) -> Attempt:
     return attempt
 
 
-def current(connection: sa.Connection, ref: AttemptRef) -> Attempt:
+def current(connection: sa.Connection, ref: AttemptRef, *, lock: bool = True) -> Attempt:
     """As `owned`, for a write that only an attempt that has not ended may do.
 
     Raises:
         Conflict: the attempt is not the worker's, or has ended (`stale`).
     """
-    attempt = owned(connection, ref)
+    attempt = owned(connection, ref, lock=lock)
     if attempt.state == "ended":
         raise stale(ref)
     return attempt

@@ -8,10 +8,11 @@ import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict
+from dtrain.protocol.states import Status
 from dtrain.protocol.worker_messages import Finish, FinishAnswer
 from dtrain.server.rules.lifecycle import EndReported, Finished, advance
 from dtrain.server.rules.records import last_record
-from dtrain.server.store import artifacts, attempts, jobs
+from dtrain.server.store import artifacts, attempts, checkpoints, jobs
 from dtrain.server.store.attempts import Attempt
 from dtrain.server.store.database import notice
 
@@ -26,7 +27,8 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
     """An attempt has ended on its worker. Its slot is free from now on.
 
     Returns:
-        Whether the end is applied; if not, what has to be sent first.
+        Whether the end is applied, and what has to be sent: before it is, or late, if it was
+        applied without.
 
     Raises:
         Conflict: the attempt no longer counts (`stale`), or has ended otherwise (`different`).
@@ -65,7 +67,7 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
 def settle(
     connection: sa.Connection, job_id: int, number: int, now: float, *, give_up: bool = False
 ) -> None:
-    """Apply a reported end once nothing of the attempt is missing.
+    """Apply a reported end once nothing of the attempt is missing; read what comes even later.
 
     Args:
         connection: inside a writing transaction.
@@ -75,33 +77,39 @@ def settle(
         give_up: apply it even if something is missing, and say so.
     """
     attempt = attempts.lock(connection, job_id, number)
-    if attempt is None or attempt.finish is None or attempt.state != "finishing":
+    if attempt is None or attempt.finish is None or attempt.state not in {"finishing", "ended"}:
         return
     answer = _answer(connection, attempt)
-    if not give_up and not _is_complete(answer):
+    is_late = attempt.state == "ended"
+    if not is_late and not give_up and not _is_complete(answer):
         return
     job = jobs.locked(connection, job_id)
-    counts = job.attempt == number and not job.status.final
-    tail = last_record(attempt.log_carry)
-    total_records = records.store(connection, attempt, tail, now, counts=counts)
-    attempts.update(connection, attempt, log_carry=b"", metric_records=total_records)
+    counts = job.attempt == number and not job.status.final and not is_late
+    if answer.missing_log_from is None:
+        tail = last_record(attempt.log_carry)
+        total_records = records.store(connection, attempt, tail, now, counts=counts)
+        attempts.update(connection, attempt, log_carry=b"", metric_records=total_records)
+    if is_late:
+        return
     if counts:
         transition = advance(job, Finished(attempt.finish, _incomplete(answer)), now)
         if transition is not None:
-            jobs.apply(connection, transition, now)
+            after = jobs.apply(connection, transition, now)
+            if after.status is Status.COMPLETED:
+                checkpoints.drop(connection, job_id, now)
     attempts.end(connection, attempt, now)
 
 
 def _answer(connection: sa.Connection, attempt: Attempt) -> FinishAnswer:
     told = attempt.finish
-    if attempt.state == "ended" or told is None:
-        return FinishAnswer(applied=True)
+    if told is None:
+        return FinishAnswer(applied=attempt.state == "ended")
     there = {
         (found.path, found.sha256)
         for found in artifacts.listing(connection, attempt.job_id, attempt.number)
     }
     return FinishAnswer(
-        applied=False,
+        applied=attempt.state == "ended",
         missing_log_from=attempt.log_bytes if attempt.log_bytes < told.log_bytes else None,
         missing_artifacts=[
             wanted.path for wanted in told.artifacts if (wanted.path, wanted.sha256) not in there

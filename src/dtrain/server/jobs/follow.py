@@ -113,7 +113,8 @@ class _Follower:
                 yield from self._log(attempt.log_bytes)
                 yield from self._metrics(attempt.metric_records)
             passed = self._at.attempt < job.attempt
-            if not passed and event > self._at.event:
+            # A lower one tells of a server that was restored from a backup.
+            if not passed and event != self._at.event:
                 self._at.event = event
                 yield StreamMessage("job", encode(job), str(self._at))
             if not passed:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Invalid, NotFound
-from dtrain.protocol.messages import LogLine, LogPage
+from dtrain.protocol.messages import LogLine, LogMatches, LogPage
 from dtrain.protocol.progress import level_of
+from dtrain.server.rules.matching import LEVELS, Filter
 from dtrain.server.store import attempts, job_views, logs
 from dtrain.server.store.attempts import Attempt
+
+from .log_lines import blocks, shortened, unpacked
 
 if TYPE_CHECKING:
     from dtrain.server.services import Services
@@ -23,7 +25,8 @@ _MAX_TEXT = 16 * 1024
 """Bytes of a line that a page shows; the raw log has the rest."""
 _MAX_SCAN = 64 * 1024 * 1024
 """Bytes that one page looks through for lines that match."""
-LEVELS = ("INFO", "WARNING", "ERROR", "PROGRESS")
+_MAX_RANGES = 100_000
+"""Ranges of lines that match after which an answer ends."""
 
 
 def size(services: Services, job_id: int, *, attempt: int | None = None) -> tuple[int, int]:
@@ -53,7 +56,7 @@ def read_piece(services: Services, job_id: int, attempt: int, offset: int) -> by
         chunk = logs.chunk_at(connection, job_id, attempt, offset)
     if chunk is None:
         return b""
-    return _unpacked(services, chunk)[offset - chunk.start :]
+    return unpacked(services, chunk)[offset - chunk.start :]
 
 
 def page(
@@ -83,24 +86,16 @@ def page(
         NotFound: there is no such job or attempt.
         Invalid: a filter is not acceptable.
     """
-    levels = _levels(level)
+    wanted = Filter(_levels(level), q or "")
     if not 1 <= limit <= MAX_LINES:
         raise Invalid(f"The limit is a number from 1 to {MAX_LINES}.", field="limit")
     with services.database.read() as connection:
         found = attempt_of(connection, job_id, attempt)
-    if found is None:
-        return LogPage(attempt=0, lines=[], next=0, more=False, total_lines=0, total_bytes=0)
-    total = _total_lines(services, found)
-    first = max(total - limit, 0) if tail else max(after, 0)
-    lines: list[LogLine] = []
-    following, scanned = first, 0
-    for number, line, width in _lines(services, found, first):
-        if len(lines) >= limit or scanned > _MAX_SCAN:
-            break
-        following, scanned = number + 1, scanned + width
-        text = line.decode(errors="replace")
-        if _matches(text, levels, q):
-            lines.append(LogLine(number=number, level=level_of(text), text=text))
+        if found is None:
+            return LogPage(attempt=0, lines=[], next=0, more=False, total_lines=0, total_bytes=0)
+        total = _total_lines(services, found)
+        first = max(total - limit, 0) if tail else max(after, 0)
+        lines, following = _lines(services, connection, found, first, limit, wanted)
     return LogPage(
         attempt=found.number,
         lines=lines,
@@ -109,6 +104,91 @@ def page(
         total_lines=total,
         total_bytes=found.log_bytes,
     )
+
+
+def matches(
+    services: Services,
+    job_id: int,
+    *,
+    attempt: int | None = None,
+    after: int = 0,
+    level: str | None = None,
+    q: str | None = None,
+) -> LogMatches:
+    """The numbers of the lines that match, without the lines, as ranges.
+
+    Args:
+        services: the server's parts.
+        job_id: the job's number.
+        attempt: the attempt's; the latest if none is given.
+        after: the number of the first line looked at.
+        level: only lines of this level, or of these with commas.
+        q: only lines that hold this text, whatever its case.
+
+    Raises:
+        NotFound: there is no such job or attempt.
+        Invalid: a filter is not acceptable.
+    """
+    wanted = Filter(_levels(level), q or "")
+    ranges: list[list[int]] = []
+    following, scanned = after, 0
+    with services.database.read() as connection:
+        found = attempt_of(connection, job_id, attempt)
+        if found is None:
+            return LogMatches(attempt=0, ranges=[], next=0, more=False, total_lines=0)
+        total = _total_lines(services, found)
+        for block in blocks(services, connection, found, after):
+            _extend(ranges, block.first, wanted.matching(block.data))
+            following = block.first + block.data.count(b"\n") + 1
+            scanned += block.size
+            if scanned > _MAX_SCAN or len(ranges) > _MAX_RANGES:
+                break
+    return LogMatches(
+        attempt=found.number,
+        ranges=ranges,
+        next=following,
+        more=following < total,
+        total_lines=total,
+    )
+
+
+def _lines(
+    services: Services,
+    connection: sa.Connection,
+    attempt: Attempt,
+    first: int,
+    limit: int,
+    wanted: Filter,
+) -> tuple[list[LogLine], int]:
+    """Lines that are wanted, and the number of the first one that was not looked at."""
+    found: list[LogLine] = []
+    following, scanned = first, 0
+    for block in blocks(services, connection, attempt, first):
+        lines = block.data.split(b"\n", -1 if wanted else limit - len(found))
+        indices = wanted.matching(block.data) if wanted else range(len(lines))
+        left = limit - len(found)
+        found += [_line(block.first + index, lines[index]) for index in indices[:left]]
+        following, scanned = block.first + len(lines), scanned + block.size
+        if len(found) >= limit:
+            return found, found[-1].number + 1
+        if scanned > _MAX_SCAN:
+            break
+    return found, following
+
+
+def _line(number: int, line: bytes) -> LogLine:
+    text = shortened(line, _MAX_TEXT).decode(errors="replace")
+    return LogLine(number=number, level=level_of(text), text=text)
+
+
+def _extend(ranges: list[list[int]], first: int, indices: list[int]) -> None:
+    """Add lines to ranges; those that follow each other make one."""
+    for index in indices:
+        number = first + index
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
 
 
 def attempt_of(connection: sa.Connection, job_id: int, number: int | None) -> Attempt | None:
@@ -131,58 +211,6 @@ def _total_lines(services: Services, attempt: Attempt) -> int:
         return 0
     last = read_piece(services, attempt.job_id, attempt.number, attempt.log_bytes - 1)
     return attempt.log_lines + (not last.endswith(b"\n"))
-
-
-def _lines(services: Services, attempt: Attempt, first: int) -> Iterator[tuple[int, bytes, int]]:
-    """Lines from a number on: number, the bytes shown, and how many bytes the line has."""
-    offset = _offset_of(services, attempt, first)
-    if offset is None:
-        return
-    number, head, width = first, bytearray(), 0
-    while offset < attempt.log_bytes:
-        piece = read_piece(services, attempt.job_id, attempt.number, offset)
-        piece = piece[: attempt.log_bytes - offset]
-        if not piece:
-            break
-        offset += len(piece)
-        *whole, rest = piece.split(b"\n")
-        for part in whole:
-            yield number, bytes(head + part[: _MAX_TEXT - len(head)]), width + len(part) + 1
-            number, head, width = number + 1, bytearray(), 0
-        head += rest[: _MAX_TEXT - len(head)]
-        width += len(rest)
-    if width:
-        yield number, bytes(head), width
-
-
-def _offset_of(services: Services, attempt: Attempt, line: int) -> int | None:
-    """Where a line begins; None if there is no such line."""
-    if line == 0:
-        return 0
-    if line > attempt.log_lines:
-        return None
-    with services.database.read() as connection:
-        chunk = logs.chunk_of_newline(connection, attempt.job_id, attempt.number, line - 1)
-    if chunk is None:
-        return None
-    data = _unpacked(services, chunk)
-    place = -1
-    for _ in range(line - chunk.first_line):
-        place = data.index(b"\n", place + 1)
-    return chunk.start + place + 1
-
-
-def _unpacked(services: Services, chunk: logs.Chunk) -> bytes:
-    if chunk.data is not None:
-        return zlib.decompress(chunk.data)
-    path = services.blobs.path(chunk.blob_sha256 or "")
-    with path.open("rb") as blob:
-        blob.seek(chunk.blob_start or 0)
-        return zlib.decompress(blob.read(chunk.blob_length or 0))
-
-
-def _matches(text: str, levels: frozenset[str], q: str | None) -> bool:
-    return (not q or q.casefold() in text.casefold()) and (not levels or level_of(text) in levels)
 
 
 def _levels(text: str | None) -> frozenset[str]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
+
 from dtrain.protocol.errors import Invalid
-from dtrain.protocol.messages import MetricPage
-from dtrain.server.store import metrics
+from dtrain.protocol.messages import MetricPage, MetricRecord
+from dtrain.server.rules.spans import FACTOR, Span, gathered, width_for
+from dtrain.server.store import metric_spans, metrics
+from dtrain.server.store.attempts import Attempt
+from dtrain.server.store.database import moment
 
 from .logs import attempt_of
 
@@ -14,7 +19,7 @@ if TYPE_CHECKING:
     from dtrain.server.services import Services
 
 MAX_RECORDS = 10_000
-"""Records on one page at most."""
+"""Records on one page at most, and values of a series that are kept."""
 
 
 def page(
@@ -24,6 +29,7 @@ def page(
     attempt: int | None = None,
     after: int = 0,
     limit: int = 1000,
+    points: int | None = None,
 ) -> MetricPage:
     """PROGRESS records of an attempt, oldest first.
 
@@ -33,6 +39,9 @@ def page(
         attempt: the attempt's; the latest if none is given.
         after: the number of the first record wanted.
         limit: records on the page.
+        points: instead of a page all records, thinned to about so many values of each series:
+            the least and the greatest of those that follow each other. Records hold only the
+            values that are kept; the last one is whole.
 
     Raises:
         NotFound: there is no such job or attempt.
@@ -44,7 +53,10 @@ def page(
         found = attempt_of(connection, job_id, attempt)
         if found is None:
             return MetricPage(attempt=0, records=[], next=0, more=False)
-        records = metrics.page(connection, job_id, found.number, after, limit)
+        if points is not None and found.metric_records - after > points:
+            return _thinned(connection, found, after, points)
+        wanted = limit if points is None else points
+        records = metrics.page(connection, job_id, found.number, after, wanted)
     following = records[-1].seq + 1 if records else after
     return MetricPage(
         attempt=found.number,
@@ -52,3 +64,43 @@ def page(
         next=following,
         more=following < found.metric_records,
     )
+
+
+def _thinned(connection: sa.Connection, attempt: Attempt, after: int, points: int) -> MetricPage:
+    end = attempt.metric_records
+    most = max(points // 2, 1)
+    spans = _covering(connection, attempt, width_for(end - after, most), after, end - 1)
+    records: dict[int, MetricRecord] = {}
+    for span in gathered(spans, most):
+        for name, kept in span.items():
+            for point in kept:
+                record = records.get(point.seq)
+                if record is None:
+                    record = MetricRecord(
+                        seq=point.seq, step=point.step, at=moment(point.at), values={}
+                    )
+                    records[point.seq] = record
+                record.values[name] = point.value
+    last = metrics.page(connection, attempt.job_id, attempt.number, end - 1, 1)
+    thinned = [records[seq] for seq in sorted(records)] + last
+    return MetricPage(attempt=attempt.number, records=thinned, next=end, more=False)
+
+
+def _covering(
+    connection: sa.Connection, attempt: Attempt, width: int, start: int, end: int
+) -> list[Span]:
+    """Spans over some records: of a width where it fits, and narrower ones at both ends.
+
+    Records that were stored without spans are read one by one.
+    """
+    key = (connection, attempt.job_id, attempt.number)
+    if width == 1:
+        return metric_spans.read(*key, 1, start, end)
+    first, last = -(-start // width) * width, end // width * width
+    narrower = width // FACTOR
+    spans = metric_spans.read(*key, width, first, last)
+    if first >= last or len(spans) != (last - first) // width:
+        return _covering(connection, attempt, narrower, start, end)
+    before = _covering(connection, attempt, narrower, start, first)
+    behind = _covering(connection, attempt, narrower, last, end)
+    return before + spans + behind

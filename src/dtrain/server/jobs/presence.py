@@ -14,6 +14,17 @@ from dtrain.server.store.attempts import Attempt
 from .fencing import owns
 
 
+def hold(connection: sa.Connection, worker_id: str, message: Poll | None = None) -> None:
+    """Keep all jobs of the worker's attempts from other writers, before any of them is looked at.
+
+    What is read of them and of their attempts after that stays as it is. So it is with the jobs
+    that a poll lists, whosever they are.
+    """
+    listed = {report.job_id for report in message.attempts} if message else set()
+    known = attempts.of_worker(connection, worker_id, attempts.OPEN)
+    jobs.lock_all(connection, listed | {attempt.job_id for attempt in known})
+
+
 def reconcile(connection: sa.Connection, worker_id: str, message: Poll, now: float) -> None:
     """Renew the leases of the attempts that the poll lists, and give up those that it lacks."""
     reports = {(report.job_id, report.attempt): report for report in message.attempts}
@@ -23,7 +34,7 @@ def reconcile(connection: sa.Connection, worker_id: str, message: Poll, now: flo
         report = reports.get((attempt.job_id, attempt.number))
         if report is not None and owns(attempt, worker_id, report.secret):
             _renew(connection, attempt, report, now)
-        elif attempt.state == "assigned" and attempt.secret_hash != promised:
+        elif attempt.state == "assigned" and (attempt.secret_hash != promised or message.draining):
             if not _crossed(attempt, now):
                 give_up(connection, attempt, now, started=False)
         elif attempt.state == "live" and not _crossed(attempt, now):

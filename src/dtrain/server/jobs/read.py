@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 500
 """Jobs on one page at most."""
+CURSOR = "^([A-Za-f][A-Za-z0-9_-]{9}[AEIMQUYcgkosw048])?$"
+"""What a cursor looks like: a number of 63 bits in base64; nothing is the first page."""
 _MAX_EVENTS = 1000
+_MAX_TAGS = 50
 
 
 def get(services: Services, job_id: int) -> Job:
@@ -36,6 +41,7 @@ def page(
     status: str | None = None,
     tag: str | None = None,
     worker: str | None = None,
+    submitter: str | None = None,
     q: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
@@ -44,25 +50,30 @@ def page(
 
     Args:
         services: the server's parts.
-        status: one status, or several with commas.
-        tag: a tag that the job carries.
+        status: one status, or several with commas: any of these.
+        tag: a tag that the job carries, or several with commas: all of these.
         worker: the name or id of the latest attempt's worker.
-        q: text in the job's name.
+        submitter: who handed the job in.
+        q: text in the job's name, whatever its case.
         limit: jobs on the page.
         cursor: the `next` of the page before.
 
     Raises:
         Invalid: a filter is not acceptable.
     """
-    before = _number(cursor)
+    before = _place(cursor) if cursor else None
     if not 1 <= limit <= MAX_PAGE:
         raise Invalid(f"The limit is a number from 1 to {MAX_PAGE}.", field="limit")
+    statuses, tags = _statuses(status), list(dict.fromkeys(_words(tag)))
+    if len(tags) > _MAX_TAGS:
+        raise Invalid(f"Name at most {_MAX_TAGS} tags.", field="tag")
     with services.database.read() as connection:
         found = job_views.page(
             connection,
-            status=_statuses(status),
-            tag=tag or None,
+            status=statuses,
+            tags=tags,
             worker=worker or None,
+            submitter=submitter or None,
             text=q or None,
             before=before,
             limit=limit + 1,
@@ -70,7 +81,7 @@ def page(
         counts = job_views.counts(connection)
     more = len(found) > limit
     found = found[:limit]
-    return JobPage(jobs=found, next=str(found[-1].id) if more else None, counts=counts)
+    return JobPage(jobs=found, next=_cursor(found[-1].id) if more else None, counts=counts)
 
 
 def events(services: Services, job_id: int) -> EventList:
@@ -94,24 +105,28 @@ def bundle(services: Services, job_id: int) -> tuple[BundleInfo, Path]:
     return info, services.bundles.path(info.sha256)
 
 
-def artifacts(services: Services, job_id: int) -> ArtifactList:
-    """The files that the latest attempt to leave any has left.
+def artifacts(services: Services, job_id: int, *, attempt: int | None = None) -> ArtifactList:
+    """The files that an attempt has left; without its number, the latest that left any.
 
     Raises:
-        NotFound: there is no such job.
+        NotFound: there is no such job or attempt.
     """
     with services.database.read() as connection:
-        job_views.get(connection, job_id)
-        return ArtifactList(artifacts=stored_artifacts.listing(connection, job_id))
+        job = job_views.get(connection, job_id)
+        if attempt is not None and not 1 <= attempt <= job.attempt:
+            raise NotFound(f"Job {job_id} has no attempt {attempt}.", field="attempt")
+        return ArtifactList(artifacts=stored_artifacts.listing(connection, job_id, attempt))
 
 
-def artifact(services: Services, job_id: int, path: str) -> tuple[Artifact, Path]:
+def artifact(
+    services: Services, job_id: int, path: str, *, attempt: int | None = None
+) -> tuple[Artifact, Path]:
     """One artifact and where its bytes are.
 
     Raises:
-        NotFound: there is no such job or artifact.
+        NotFound: there is no such job, attempt or artifact.
     """
-    for found in artifacts(services, job_id).artifacts:
+    for found in artifacts(services, job_id, attempt=attempt).artifacts:
         if found.path == path:
             return found, services.blobs.path(found.sha256)
     raise NotFound(f"Job {job_id} left no such file; `dtrain show {job_id}` lists what it left.")
@@ -119,7 +134,7 @@ def artifact(services: Services, job_id: int, path: str) -> tuple[Artifact, Path
 
 def _statuses(text: str | None) -> list[Status]:
     try:
-        return [Status(word.strip()) for word in (text or "").split(",") if word.strip()]
+        return list(dict.fromkeys(map(Status, _words(text))))
     except ValueError:
         known = ", ".join(Status)
         raise Invalid(
@@ -127,9 +142,16 @@ def _statuses(text: str | None) -> list[Status]:
         ) from None
 
 
-def _number(cursor: str | None) -> int | None:
-    if not cursor:
-        return None
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+def _words(text: str | None) -> list[str]:
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def _cursor(job_id: int) -> str:
+    """A place between two jobs: it stays where it is while jobs come and go."""
+    return base64.urlsafe_b64encode(job_id.to_bytes(8)).decode().rstrip("=")
+
+
+def _place(cursor: str) -> int:
+    if not re.fullmatch(CURSOR, cursor):
         raise Invalid("The cursor is the `next` of the page before.", field="cursor")
-    return int(cursor)
+    return int.from_bytes(base64.urlsafe_b64decode(f"{cursor}="))

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from dtrain.protocol.progress import fraction_of, step_of
 from dtrain.server.rules.records import Reading
-from dtrain.server.store import jobs, metrics
+from dtrain.server.store import jobs, metric_spans, metrics
 from dtrain.server.store.attempts import Attempt
 
 
@@ -31,6 +31,7 @@ def store(
         return first
     stepped = [(step_of(record, first + index), record) for index, record in enumerate(records)]
     metrics.append(connection, attempt.job_id, attempt.number, first, stepped, now)
+    metric_spans.append(connection, attempt.job_id, attempt.number, first, stepped, now)
     if counts:
         latest = msgspec.json.encode(records[-1]).decode()
         fraction = fraction_of(records[-1])

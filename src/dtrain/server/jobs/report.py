@@ -6,12 +6,13 @@ offset, so that nothing can be lost or doubled on the way.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import sqlalchemy as sa
 
-from dtrain.protocol.errors import Conflict, Invalid
+from dtrain.protocol.errors import Conflict, Invalid, NotFound, Unavailable
 from dtrain.protocol.messages import Artifact, BundleInfo
 from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import LogAnswer, PhaseReport
@@ -22,11 +23,14 @@ from dtrain.server.store.attempts import Attempt
 from dtrain.server.store.database import notice
 
 from . import records
-from .fencing import AttemptRef, current, owned
+from .fencing import AttemptRef, current, owned, stale
 from .finish import settle
 
 if TYPE_CHECKING:
     from dtrain.server.services import Services
+
+_ARRIVAL_NOTE = 30.0
+"""Seconds between two notes that a file is still arriving."""
 
 
 def bundle(services: Services, ref: AttemptRef) -> tuple[BundleInfo, Path]:
@@ -34,11 +38,18 @@ def bundle(services: Services, ref: AttemptRef) -> tuple[BundleInfo, Path]:
 
     Raises:
         Conflict: the attempt no longer counts.
+        Invalid: the ZIP is gone from the server's disk.
     """
     with services.database.read() as connection:
-        current(connection, ref)
+        current(connection, ref, lock=False)
         info = jobs.spec_of(connection, ref.job_id)[1]
-    return info, services.bundles.path(info.sha256)
+    try:
+        return info, services.bundles.path(info.sha256)
+    except NotFound as error:
+        raise Invalid(
+            "The server has lost the job's bundle; look at its storage, and submit the job again.",
+            code="bundle_lost",
+        ) from error
 
 
 def phase(services: Services, ref: AttemptRef, message: PhaseReport) -> None:
@@ -54,9 +65,10 @@ def phase(services: Services, ref: AttemptRef, message: PhaseReport) -> None:
         )
 
     def work(connection: sa.Connection) -> None:
+        job = jobs.lock(connection, ref.job_id)
         current(connection, ref)
         now = services.clock.time()
-        transition = advance(jobs.locked(connection, ref.job_id), Moved(message.phase), now)
+        transition = None if job is None else advance(job, Moved(message.phase), now)
         if transition is not None:
             jobs.apply(connection, transition, now)
 
@@ -108,27 +120,60 @@ def append_log(services: Services, ref: AttemptRef, offset: int, data: bytes) ->
 def put_artifact(
     services: Services, ref: AttemptRef, path: str, sha256: str, upload: BinaryIO
 ) -> None:
-    """Store a file that the attempt left behind.
+    """Store a file that the attempt left behind; one that its end names also after the end.
 
     Raises:
         Conflict: the attempt no longer counts.
         Invalid: the bytes are not those of the hash, or there are too many.
     """
+
+    def wanted(connection: sa.Connection, *, lock: bool = True) -> Attempt:
+        attempt = owned(connection, ref, lock=lock)
+        named = attempt.finish.artifacts if attempt.finish else []
+        if attempt.state == "ended" and (path, sha256) not in {(a.path, a.sha256) for a in named}:
+            raise stale(ref)
+        return attempt
+
     with services.database.read() as connection:
-        current(connection, ref)
+        wanted(connection, lock=False)
     blob = services.blobs.receive(
-        upload, limit=services.settings.max_artifact_bytes, expected_sha256=sha256
+        cast(BinaryIO, _Arriving(services, ref, upload)),
+        limit=services.settings.max_artifact_bytes,
+        expected_sha256=sha256,
     )
 
     def work(connection: sa.Connection) -> None:
         jobs.lock(connection, ref.job_id)
-        current(connection, ref)
+        wanted(connection)
+        now = services.clock.time()
+        attempts.note_arrival(connection, ref.job_id, ref.attempt, now)
         left = Artifact(path=path, size=blob.size, sha256=blob.sha256, attempt=ref.attempt)
         artifacts.put(connection, ref.job_id, left)
         notice(connection, jobs.topic(ref.job_id))
-        settle(connection, ref.job_id, ref.attempt, services.clock.time())
+        settle(connection, ref.job_id, ref.attempt, now)
 
     services.database.write(work)
+
+
+class _Arriving:
+    """An upload that says now and then that it is still coming: a large one may take hours."""
+
+    def __init__(self, services: Services, ref: AttemptRef, upload: BinaryIO) -> None:
+        self._services = services
+        self._ref = ref
+        self._upload = upload
+        self._told = services.clock.monotonic()
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._upload.read(size)
+        if self._services.clock.monotonic() - self._told > _ARRIVAL_NOTE:
+            self._told = self._services.clock.monotonic()
+            job_id, attempt, now = self._ref.job_id, self._ref.attempt, self._services.clock.time()
+            with suppress(Unavailable):  # a hint is not worth the upload
+                self._services.database.write(
+                    lambda connection: attempts.note_arrival(connection, job_id, attempt, now)
+                )
+        return piece
 
 
 def _store_log(
@@ -153,5 +198,6 @@ def _store_log(
         metric_records=total_records,
         log_sealed=False,
     )
+    attempts.note_arrival(connection, attempt.job_id, attempt.number, now)
     notice(connection, jobs.topic(attempt.job_id))
     return start + len(data)

@@ -9,27 +9,48 @@ import sqlalchemy as sa
 from dtrain.protocol.messages import Job
 from dtrain.server.store import job_views, jobs
 
+from .idempotency import Submission, earlier, stored_key
+
 if TYPE_CHECKING:
     from dtrain.server.services import Services
 
 
-def retry(services: Services, job_id: int, *, by: str | None) -> Job:
+def retry(
+    services: Services, job_id: int, *, by: str | None, idempotency_key: str | None = None
+) -> tuple[Job, bool]:
     """Queue a new job with the same bundle and spec.
+
+    Args:
+        services: the server's parts.
+        job_id: the job that is to run once more.
+        by: who wants it, as far as it is known.
+        idempotency_key: chosen by the client; the same key again gives the same job.
+
+    Returns:
+        The job, and whether it is new.
 
     Raises:
         NotFound: there is no such job.
+        Invalid: the key is not acceptable.
+        Conflict: the key has been used for a different job.
     """
+    key = stored_key(idempotency_key, by)
 
-    def work(connection: sa.Connection) -> Job:
-        earlier = job_views.get(connection, job_id)
+    def work(connection: sa.Connection) -> tuple[Job, bool]:
+        model = job_views.get(connection, job_id)
+        submission = Submission(model.spec, model.bundle.sha256, retry_of=job_id)
+        job = earlier(connection, key, submission)
+        if job is not None:
+            return job, False
         again = jobs.insert(
             connection,
-            earlier.spec,
-            earlier.bundle.sha256,
+            model.spec,
+            model.bundle.sha256,
             services.clock.time(),
             submitter=by,
             retry_of=job_id,
+            idempotency_key=key,
         )
-        return job_views.get(connection, again)
+        return job_views.get(connection, again), True
 
     return services.database.write(work)

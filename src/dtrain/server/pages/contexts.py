@@ -7,6 +7,8 @@ from datetime import datetime
 
 from dtrain.protocol.messages import (
     Artifact,
+    BundleContents,
+    BundleEntry,
     Explanation,
     Job,
     JobPage,
@@ -14,9 +16,11 @@ from dtrain.protocol.messages import (
     MetricRecord,
     Worker,
 )
+from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.states import Status
+from dtrain.protocol.worker_messages import Offer
 
-from .formats import percent
+from .formats import number, percent
 
 
 @dataclass(frozen=True)
@@ -239,3 +243,54 @@ class WorkersContext:
     def tab(self) -> TabState:
         """What the browser's tab says."""
         return TabState(f"{self.online} of {len(self.workers)} online", "Workers")
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """`/workers/<id>`, and what of it changes with the worker: a fragment of its own."""
+
+    now: datetime
+    worker: Worker
+    names: dict[int, str]
+    """What the running jobs are called."""
+    offers: list[Offer]
+    has_code: bool
+    """Whether the browser's session knows the owner's code."""
+    complaint: str | None = None
+    """Why the last answer was not taken."""
+
+    @property
+    def tab(self) -> TabState:
+        """What the browser's tab says."""
+        waiting = len(self.offers)
+        return TabState(f"{waiting} to answer" if waiting else self.worker.state, self.worker.name)
+
+    @staticmethod
+    def needs(spec: JobSpec) -> str:
+        """What a job wants to have set aside."""
+        amounts = ((spec.cpus, "CPUs"), (spec.memory_gb, "GB of memory"), (spec.gpus, "GPUs"))
+        return ", ".join(f"{number(amount)} {what}" for amount, what in amounts if amount)
+
+
+@dataclass(frozen=True)
+class FilesContext:
+    """`/workers/<id>/offers/<job>/files`."""
+
+    worker: Worker
+    job_id: int
+    contents: BundleContents
+    first: int
+    """How many files stand before those that are shown."""
+
+    PAGE = 500
+
+    @property
+    def shown(self) -> list[BundleEntry]:
+        """The files on this page."""
+        return self.contents.files[self.first : self.first + self.PAGE]
+
+    @property
+    def next(self) -> int | None:
+        """The `first` of the following page."""
+        end = self.first + self.PAGE
+        return end if end < len(self.contents.files) else None

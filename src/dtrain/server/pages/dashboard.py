@@ -8,7 +8,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from dtrain.protocol.errors import Invalid
-from dtrain.server.auth import services
+from dtrain.server.auth import services, submitter
 from dtrain.server.jobs import read, submit
 
 from . import forms
@@ -37,9 +37,14 @@ def hand_in() -> Response:
     try:
         if upload is None or not upload.filename:
             raise Invalid("Choose the ZIP file that holds the job.", field="file")
-        raw = entries | {"name": entries.get("name") or forms.name_of(upload)}
-        bundle = cast(BinaryIO, upload.stream)
-        job, _ = submit.submit(services(), raw, bundle, submitter=None, idempotency_key=None)
+        job, _ = submit.submit(
+            services(),
+            entries,
+            cast(BinaryIO, upload.stream),
+            submitter=submitter(),
+            idempotency_key=None,
+            default_name=forms.name_of(upload),
+        )
     except Invalid as error:
         form = forms.refused_form(entries, error.detail, error.field)
         return Response(_page(form), 422, mimetype="text/html")
@@ -50,7 +55,7 @@ def hand_in() -> Response:
 
 
 def _page(form: SubmitForm) -> str:
-    address = request.host_url.rstrip("/")
+    address = services().settings.public_url or request.host_url.rstrip("/")
     page = DashboardContext(jobs=_listed(), form=form, address=address)
     return render_template("dashboard.html", page=page)
 

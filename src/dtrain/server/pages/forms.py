@@ -22,20 +22,20 @@ _MORE = (
     FormField("tags", "Tags", "Separated by commas.", "baseline, digits"),
     FormField("priority", "Priority", "0 to 100; higher goes first.", "0", input_mode="numeric"),
     FormField("cpus", "CPUs", "To set aside.", "none", input_mode="decimal"),
-    FormField("memory_gb", "Memory, GB", "Set aside, and the limit.", "none", input_mode="decimal"),
+    FormField("memory_gb", "Memory, GB", "To set aside.", "none", input_mode="decimal"),
     FormField("gpus", "GPUs", "To set aside.", "0", input_mode="numeric"),
     FormField("time_limit", "Time limit", "90s, 15m, 2h or 1d.", "none"),
     FormField("max_retries", "Retries", "After a failure of its own.", "0", input_mode="numeric"),
     FormField("python", "Python", "The worker's own if empty.", "3.11"),
     FormField("labels", "Worker labels", "One NAME=value a line.", "room=lab", kind="lines"),
     FormField("image", "Container image", "", "python:3.12-slim"),
-    FormField("executor", "Executor", "", kind="choice", choices=tuple(Executor)),
+    FormField("executor", "Executor", "", kind="choice", choices=("", *Executor)),
     FormField(
         "on_partition",
         "On partition",
         "What the worker does while it cannot reach the server.",
         kind="choice",
-        choices=tuple(OnPartition),
+        choices=("", *OnPartition),
     ),
 )
 NAMES = tuple(one.name for one in _FIRST + _MORE)

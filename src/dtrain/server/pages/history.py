@@ -12,6 +12,7 @@ _SENTENCES = {
     "submitted": "Handed in",
     "queued": "Waits in the queue",
     "offered": "Offered to a worker’s owner",
+    "declined": "Declined by the owner of {worker}",
     "retry_wait": "Failed; another attempt follows",
     "claimed": "Attempt {attempt} taken by {worker}",
     "preparing": "{worker} prepares the environment",
@@ -36,6 +37,8 @@ def entries(events: Iterable[Event]) -> list[HistoryEntry]:
 
 def _text(event: Event) -> str:
     sentence = _SENTENCES.get(event.kind, event.kind)
-    return sentence.format(
+    text = sentence.format(
         attempt=event.data.get("attempt"), worker=event.data.get("worker") or "The worker"
     )
+    reason = event.data.get("declined_because")
+    return f"{text}: {reason}" if reason else text

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, redirect, render_template, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from dtrain.protocol.messages import Job, MetricRecord
+from dtrain.protocol.messages import Job
 from dtrain.protocol.states import Status
-from dtrain.server.auth import services
+from dtrain.server.auth import services, submitter
 from dtrain.server.jobs import cancel, explain, logs, metrics, read, retry
 
 from . import history, series
@@ -15,10 +15,10 @@ from .contexts import JobContext, JobPageContext, LogTail
 
 blueprint = Blueprint("job_pages", __name__)
 
-_LOG_LINES = 1000
+_LOG_LINES = 200
 _TABLE_RECORDS = 20
-_MAX_READS = 5
-"""Readings of `metrics.MAX_RECORDS` records each; more records show in no table."""
+_CHART_POINTS = 200
+"""Values of each series that tell which series there are."""
 
 
 @blueprint.get("/jobs/<number:job_id>")
@@ -36,8 +36,10 @@ def fragment(job_id: int) -> str:
 
 @blueprint.get("/jobs/<number:job_id>/log")
 def raw_log(job_id: int) -> Response:
-    """The whole log of the latest attempt, as the job wrote it."""
-    attempt, end = logs.size(services(), job_id)
+    """The whole log of the latest attempt, or of the one that is named, as the job wrote it."""
+    number = request.args.get("attempt", "")
+    named = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else None
+    attempt, end = logs.size(services(), job_id, attempt=named)
     pieces = logs.raw(services(), job_id, attempt=attempt, start=0, end=end)
     response = Response(pieces, mimetype="text/plain")
     response.headers["Cache-Control"] = "no-store"
@@ -47,49 +49,32 @@ def raw_log(job_id: int) -> Response:
 @blueprint.post("/jobs/<number:job_id>/cancel")
 def cancel_job(job_id: int) -> Response:
     """Ask for the job's end."""
-    cancel.cancel(services(), job_id, by=None)
+    cancel.cancel(services(), job_id, by=submitter())
     return redirect(url_for(".show", job_id=job_id), 303)
 
 
 @blueprint.post("/jobs/<number:job_id>/retry")
 def retry_job(job_id: int) -> Response:
     """Hand in the same job again; on to the new one's page."""
-    job = retry.retry(services(), job_id, by=None)
+    job, _ = retry.retry(services(), job_id, by=submitter())
     return redirect(url_for(".show", job_id=job.id), 303)
 
 
 def _context(job_id: int) -> JobContext:
     job = read.get(services(), job_id)
-    records = _records(job)
+    drawn = metrics.page(services(), job_id, attempt=job.attempt, points=_CHART_POINTS)
+    first = max(drawn.next - _TABLE_RECORDS, 0)
+    latest = metrics.page(services(), job_id, attempt=job.attempt, after=first).records
     waits = job.status is Status.PENDING
     return JobContext(
         now=services().clock.now(),
         job=job,
         explanation=explain.explain(services(), job_id) if waits else None,
-        charts=series.charts(records),
-        records=records[: -_TABLE_RECORDS - 1 : -1],
+        charts=series.charts(drawn.records),
+        records=latest[: -_TABLE_RECORDS - 1 : -1],
         artifacts=read.artifacts(services(), job_id).artifacts,
         history=history.entries(read.events(services(), job_id).events),
     )
-
-
-def _records(job: Job) -> list[MetricRecord]:
-    """The PROGRESS records of the latest attempt, oldest first."""
-    records: list[MetricRecord] = []
-    if not job.attempt:
-        return records
-    for _ in range(_MAX_READS):
-        page = metrics.page(
-            services(),
-            job.id,
-            attempt=job.attempt,
-            after=len(records),
-            limit=metrics.MAX_RECORDS,
-        )
-        records += page.records
-        if not page.more:
-            break
-    return records
 
 
 def _log_tail(job: Job) -> LogTail | None:

@@ -18,6 +18,8 @@ class Ending(msgspec.Struct, frozen=True):
     message: str | None = None
     own_fault: bool = False
     """Whether the job's own code failed, so that `max_retries` applies."""
+    may_pass: bool = False
+    """Whether the worker could not even start it, so that another try may go well."""
 
 
 _FAILURES: dict[Cause, tuple[Reason, str]] = {
@@ -61,7 +63,8 @@ def ending_of(finish: Finish, memory_limit: int | None, time_limit: float | None
     reason, message = _FAILURES[finish.cause]
     if finish.cause is Cause.TIME_LIMIT and time_limit is not None:
         message = f"The job reached its time limit of {time_limit:g} s."
-    return Ending(Status.FAILED, reason, finish.message or message)
+    may_pass = finish.cause is Cause.START_FAILED
+    return Ending(Status.FAILED, reason, finish.message or message, may_pass=may_pass)
 
 
 def _exited(finish: Finish) -> Ending:
@@ -80,8 +83,9 @@ def _memory_message(finish: Finish, memory_limit: int | None) -> str:
     parts = ["The job ran out of memory"]
     if finish.peak_memory is not None:
         parts.append(f"at {finish.peak_memory / 1024**3:.2f} GB")
-    if memory_limit is not None:
-        parts.append(f"with a limit of {memory_limit / 1024**3:.2f} GB")
+    limit = memory_limit if finish.memory_limit is None else finish.memory_limit
+    if limit is not None:
+        parts.append(f"with a limit of {limit / 1024**3:.2f} GB")
     return " ".join(parts) + "."
 
 

@@ -9,11 +9,11 @@ GIVE_UP = 300.0
 UNLISTED = 15.0
 """Seconds for which a poll may lack an attempt that it crossed on the way."""
 EXTENSION = 120.0
-"""Seconds that every lease has at least after the server itself was away."""
+"""Seconds that every lease has after the server, its database or its clock was away."""
 OFFLINE_AFTER = 30.0
 """Seconds of silence after which a worker is shown as offline."""
 PATIENCE = 300.0
-"""Seconds for which a reported end waits for the bytes that belong to it."""
+"""Seconds for which a reported end waits for more of the bytes that belong to it."""
 
 
 def is_away(last_seen: float, now: float, *, left: bool) -> bool:

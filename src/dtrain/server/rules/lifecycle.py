@@ -1,12 +1,12 @@
 """The life of a job: the only state machine, a pure function of (job, happening, now).
 
     –         submitted                                                   → pending
-    pending   claimed; the current attempt comes back                     → running
+    pending   claimed; the current attempt, or its end, comes back        → running
     pending   the current attempt's end arrives after its lease was lost  → completed, failed
     pending   the user cancels                                            → cancelled
     running   the current attempt ends; the restart budget is spent       → completed, failed
     running   the kill is confirmed; the lease is lost after a cancel     → cancelled
-    running   lease lost, handed back, never started; a retry is left     → pending
+    running   lease lost, handed back, not started; a retry is left       → pending
 
 A final status never changes. `store.jobs.apply` is the only writer of what is decided here.
 """
@@ -24,13 +24,16 @@ from dtrain.protocol.worker_messages import Finish
 from .endings import Ending, ending_of
 
 MAX_RESTARTS = 3
-"""Restarts after losses that were not the job's fault."""
+"""Restarts after losses and starts that failed, neither of them the job's fault."""
 POISON_WORKERS = 3
 """A job that was lost on so many different workers is taken for the cause."""
 RESTART_DELAY = 10.0
 RETRY_DELAY = 1.0
 """Seconds before the first restart or retry; doubled for each further one."""
 MAX_DELAY = 360.0
+
+_OF_ATTEMPTS = frozenset({Phase.PREPARING, Phase.EXECUTING, Phase.FINISHING, Phase.CANCELLING})
+"""What a worker can say that an attempt is at."""
 
 
 class JobState(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +167,11 @@ def advance(job: JobState, happening: Happening, now: float) -> Transition | Non
     return Transition(job, msgspec.structs.replace(after, version=job.version + 1), event)
 
 
+def is_due(not_before: float | None, now: float) -> bool:
+    """Whether a delay is over; one that is longer than any shows that the clock was set back."""
+    return not_before is not None and not now < not_before <= now + MAX_DELAY
+
+
 def _step(job: JobState, happening: Happening, now: float) -> tuple[str, JobState] | None:
     match happening:
         case Offered() | OffersGone() | RetryDue():
@@ -177,7 +185,9 @@ def _step(job: JobState, happening: Happening, now: float) -> tuple[str, JobStat
         case OutOfReach():
             return _moved(job, Phase.UNREACHABLE)
         case EndReported():
-            return _moved(job, Phase.FINISHING)
+            # An end that comes after the attempt was given up is a way of coming back.
+            waits = job.status is Status.PENDING
+            return (_returned if waits else _moved)(job, Phase.FINISHING)
         case Lost():
             return _lost(job, now) if job.status is Status.RUNNING else None
         case NeverStarted():
@@ -223,6 +233,8 @@ def _claimed(job: JobState, worker_id: str, now: float) -> tuple[str, JobState]:
 
 
 def _returned(job: JobState, phase: Phase) -> tuple[str, JobState] | None:
+    if phase not in _OF_ATTEMPTS:  # whatever a worker says, it has the attempt
+        phase = Phase.EXECUTING
     if job.status is Status.RUNNING:
         return _moved(job, phase) if job.phase is Phase.UNREACHABLE else None
     if job.status.final:
@@ -321,15 +333,22 @@ def _finished(job: JobState, happening: Finished, now: float) -> tuple[str, JobS
         peak_memory=finish.peak_memory,
         traceback=finish.traceback,
     )
-    if ending.own_fault and job.retries < job.max_retries and not job.cancel:
-        retries = job.retries + 1
-        again = f"{ending.message} Attempt {job.attempt + 1} follows."
-        job = msgspec.structs.replace(job, retries=retries)
-        return _waiting(job, "retry_wait", now, RETRY_DELAY, retries, again)
     if happening.incomplete:
         message = " ".join(filter(None, (ending.message, happening.incomplete)))
         ending = msgspec.structs.replace(ending, message=message)
-    return _ended(job, ending, now)
+    return _again(job, ending, now) or _ended(job, ending, now)
+
+
+def _again(job: JobState, ending: Ending, now: float) -> tuple[str, JobState] | None:
+    """Another attempt after one that has ended, if there is to be one."""
+    message = f"{ending.message} Attempt {job.attempt + 1} follows."
+    if ending.own_fault and job.retries < job.max_retries and not job.cancel:
+        job = msgspec.structs.replace(job, retries=job.retries + 1)
+        return _waiting(job, "retry_wait", now, RETRY_DELAY, job.retries, message)
+    if ending.may_pass and job.restarts < MAX_RESTARTS and not job.cancel:
+        job = msgspec.structs.replace(job, restarts=job.restarts + 1)
+        return _waiting(job, "retry_wait", now, RESTART_DELAY, job.restarts, message)
+    return None
 
 
 def _cancelled(job: JobState, now: float) -> tuple[str, JobState]:

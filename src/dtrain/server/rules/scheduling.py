@@ -73,6 +73,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: str
     """`online`, `draining` or `offline`."""
+    reason: str | None = None
+    """Why its owner declined the job."""
 
 
 def explain(job: Waiting, position: int, peers: Sequence[Peer]) -> tuple[str, list[WorkerFit]]:
@@ -83,6 +85,7 @@ def explain(job: Waiting, position: int, peers: Sequence[Peer]) -> tuple[str, li
             worker=peer.name,
             state=peer.state,
             declined=job.job_id in peer.candidate.declined,
+            reason=peer.reason,
             shortfalls=shortfalls(job.request, peer.candidate.capacity, peer.candidate.free),
         )
         for peer in peers
@@ -100,7 +103,12 @@ def _summary(position: int, fits_: list[WorkerFit]) -> str:
         lacking = _most_common(fits_)
         return f"No worker could run it even when idle: {lacking}."
     if not willing:
-        return "Every worker that could run it has declined it."
+        declined = [f"{fit.worker} ({fit.reason})" if fit.reason else fit.worker for fit in able]
+        names = in_words(declined, "and")
+        return (
+            f"Every worker that could run it has declined it: {names}; add another one, or hand it"
+            " in again."
+        )
     if not online:
         states = ", ".join(sorted({f"{fit.worker} is {fit.state}" for fit in willing})[:3])
         return f"Every worker that could run it is away: {states}."
@@ -109,6 +117,13 @@ def _summary(position: int, fits_: list[WorkerFit]) -> str:
         return f"A worker is free for it; {ahead}."
     ahead = f"with {position} ahead of it" if position else "and it is next"
     return f"It waits for a worker to become free, {ahead}."
+
+
+def in_words(names: Sequence[str], between: str) -> str:
+    """Names as part of a sentence, three of them at most: `one, two and 3 more`."""
+    if len(names) > 3:
+        return f"{', '.join(names[:2])} {between} {len(names) - 2} more"
+    return f" {between} ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def _most_common(fits_: list[WorkerFit]) -> str:

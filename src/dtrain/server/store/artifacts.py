@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from dtrain.protocol.messages import Artifact
 
-from .schema import artifacts, log_chunks
+from .schema import artifacts, checkpoint_files, log_chunks
 
 
 def put(connection: sa.Connection, job_id: int, artifact: Artifact) -> None:
@@ -46,9 +46,10 @@ def listing(connection: sa.Connection, job_id: int, attempt: int | None = None) 
 
 
 def needed(connection: sa.Connection, hashes: set[str]) -> set[str]:
-    """Those of the blobs that an artifact or a log is in."""
+    """Those of the blobs that an artifact, a checkpoint or a log is in."""
     used = sa.union(
         sa.select(artifacts.c.sha256).where(artifacts.c.sha256.in_(hashes)),
+        sa.select(checkpoint_files.c.sha256).where(checkpoint_files.c.sha256.in_(hashes)),
         sa.select(log_chunks.c.blob_sha256).where(log_chunks.c.blob_sha256.in_(hashes)),
     )
     return set(connection.execute(used).scalars())

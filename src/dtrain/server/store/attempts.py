@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from dtrain.protocol.resources import Request
 from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import Finish
+from dtrain.server.rules.leases import EXTENSION, PATIENCE
 
 from .schema import attempts, jobs, requests
 
@@ -36,6 +37,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     claimed_at: float
     finish: Finish | None
     finish_at: float | None
+    """When the end was reported, or the latest that belongs to it came."""
     log_bytes: int
     log_lines: int
     log_carry: bytes
@@ -178,6 +180,16 @@ def end(connection: sa.Connection, attempt: Attempt, now: float) -> None:
     update(connection, attempt, state="ended", ended_at=now)
 
 
+def note_arrival(connection: sa.Connection, job_id: int, number: int, now: float) -> None:
+    """Something came of what an attempt's reported end waits for."""
+    connection.execute(
+        attempts.update()
+        .where(attempts.c.job_id == job_id, attempts.c.number == number)
+        .where(attempts.c.state == "finishing")
+        .values(finish_at=now)
+    )
+
+
 def silent(connection: sa.Connection, now: float, limit: int) -> list[tuple[int, int]]:
     """Job and number of attempts whose lease has run out, and whose jobs do not say so yet."""
     rows = connection.execute(
@@ -203,7 +215,7 @@ def expired(connection: sa.Connection, before: float, limit: int) -> list[tuple[
 
 
 def overdue(connection: sa.Connection, before: float, limit: int) -> list[tuple[int, int]]:
-    """Job and number of attempts whose end was reported before the time and still lacks bytes."""
+    """Job and number of attempts whose end lacks bytes, of which none came since the time."""
     rows = connection.execute(
         sa.select(attempts.c.job_id, attempts.c.number)
         .where(attempts.c.state == "finishing", attempts.c.finish_at < before)
@@ -222,13 +234,23 @@ def unsealed(connection: sa.Connection, limit: int) -> list[tuple[int, int]]:
     return [(row.job_id, row.number) for row in rows]
 
 
-def extend_leases(connection: sa.Connection, until: float) -> int:
-    """Let no lease end before the time; how many were extended."""
-    return connection.execute(
+def extend_leases(connection: sa.Connection, now: float) -> int:
+    """Give every worker some time to show itself; to how many attempts that was given.
+
+    No lease ends before, nor any patience with a reported end, and none lasts for hours because
+    the clock was set back.
+    """
+    leases = connection.execute(
+        attempts.update().where(attempts.c.state.in_(HOLDING)).values(lease_until=now + EXTENSION)
+    )
+    latest = now + EXTENSION - PATIENCE
+    ends = connection.execute(
         attempts.update()
-        .where(attempts.c.state.in_(HOLDING), attempts.c.lease_until < until)
-        .values(lease_until=until)
-    ).rowcount
+        .where(attempts.c.state == "finishing")
+        .where(sa.or_(attempts.c.finish_at < latest, attempts.c.finish_at > now))
+        .values(finish_at=latest)
+    )
+    return leases.rowcount + ends.rowcount
 
 
 def _attempt(row: sa.Row[Any]) -> Attempt:

@@ -22,8 +22,20 @@ def put(connection: sa.Connection, bundle: BundleInfo, now: float) -> None:
     )
 
 
+def known(connection: sa.Connection, sha256: str) -> BundleInfo | None:
+    """A bundle, kept from being forgotten until the transaction ends; None if it is not known."""
+    row = connection.execute(
+        sa.select(bundles).where(bundles.c.sha256 == sha256).with_for_update()
+    ).one_or_none()
+    return None if row is None else BundleInfo(sha256=sha256, size=row.size, files=row.files)
+
+
 def forget_unneeded(connection: sa.Connection, hashes: set[str]) -> set[str]:
     """Forget those of the bundles that no job needs; gives their hashes, unknown ones included."""
+    # Whoever has locked one is about to store a job that needs it, which is to be seen below.
+    connection.execute(
+        sa.select(bundles.c.sha256).where(bundles.c.sha256.in_(hashes)).with_for_update()
+    ).all()
     needed = set(
         connection.execute(
             sa.select(jobs.c.bundle_sha256).where(jobs.c.bundle_sha256.in_(hashes)).distinct()

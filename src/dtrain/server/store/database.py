@@ -13,9 +13,11 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -23,13 +25,19 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from dtrain.protocol.errors import Unavailable
+from dtrain.protocol.errors import DTrainError, Unavailable
 
 T = TypeVar("T")
 
 _BATCH = 256
 """Writes that share a commit at most."""
 _CHANNEL = "dtrain"
+_LOCK_WAIT = 30.0
+"""Seconds to wait while another process holds SQLite's file."""
+_TRIES = 8
+"""How often a write is done at most that others at the same moment undo."""
+_CROSSED = frozenset({"40001", "40P01", "23505"})
+"""PostgreSQL's words for it: serialization failure, deadlock, a key that another has taken."""
 
 
 def notice(connection: sa.Connection, topic: str) -> None:
@@ -56,12 +64,20 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._on_notice: Callable[[str], None] = lambda _topic: None
         if self.is_sqlite:
-            self.engine = _sqlite_engine(self.url, "BEGIN")
+            self.engine = self._reader = _sqlite_engine(self.url, "BEGIN")
             self._writer: _Writer | None = _Writer(_sqlite_engine(self.url, "BEGIN IMMEDIATE"))
         else:
             self.engine = _postgresql_engine(self.url)
+            self._reader = self.engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
             self._writer = None
         self._listener: _Listener | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """SQLite's file; None with another database, or one in memory."""
+        return Path(self.url.database) if self.is_sqlite and self.url.database else None
 
     def on_notice(self, listener: Callable[[str], None]) -> None:
         """Have notices told to the listener, from any thread; on PostgreSQL others' as well."""
@@ -72,15 +88,26 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A connection to read from; on SQLite all that it reads is of one moment."""
-        with _translated(), self.engine.connect() as connection:
+        """A connection to read from; all that it reads is of one moment."""
+        with translated(), self._reader.connect() as connection:
             yield connection
+
+    def time(self) -> float:
+        """PostgreSQL's time of day, in seconds since the epoch.
+
+        Raises:
+            Unavailable: it does not answer.
+        """
+        with self.read() as connection:
+            now = sa.func.extract("epoch", sa.func.clock_timestamp())
+            return float(connection.execute(sa.select(now)).scalar_one())
 
     def write(self, work: Callable[[sa.Connection], T]) -> T:
         """Do the work in one transaction and return its result once it is durable.
 
-        The work may run in another thread and must do nothing but SQL. What it raises is raised
-        here, and nothing of it is stored.
+        The work may run in another thread and must do nothing but SQL: on PostgreSQL it is done
+        once more if it meets another write half-way. What it raises is raised here, and nothing of
+        it is stored.
 
         Raises:
             Unavailable: the database cannot take it now (gone, locked, or its disk is full).
@@ -88,15 +115,57 @@ class Database:
         if self._writer is not None:
             result, topics = self._writer.submit(work)
         else:
-            with _translated(), self.engine.begin() as connection:
-                connection.info.pop("notices", None)
-                result = work(connection)
-                topics = list(connection.info.pop("notices", {}))
-                for topic in topics:
-                    connection.execute(sa.select(sa.func.pg_notify(_CHANNEL, topic)))
+            with translated():
+                result, topics = self._write_persistently(work)
         for topic in topics:
             self._on_notice(topic)
         return result
+
+    def _write_persistently(self, work: Callable[[sa.Connection], T]) -> tuple[T, list[str]]:
+        """Do the work on PostgreSQL, again and again while it only loses against another write."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._write_once(work)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in _CROSSED:
+                    raise
+        return self._write_once(work)
+
+    def _write_once(self, work: Callable[[sa.Connection], T]) -> tuple[T, list[str]]:
+        with self.engine.begin() as connection:
+            connection.info.pop("notices", None)
+            result = work(connection)
+            topics = list(connection.info.pop("notices", {}))
+            for topic in topics:
+                connection.execute(sa.select(sa.func.pg_notify(_CHANNEL, topic)))
+        return result, topics
+
+    def rebuild(self, work: Callable[[sa.Connection], T]) -> T:
+        """As `write`, for a change of the tables themselves, while nobody else writes.
+
+        SQLite changes a table by making it anew and dropping the old one, and rows that point to
+        the old one would be deleted with it. So nothing follows foreign keys here; what they point
+        to is checked at the end instead.
+
+        Raises:
+            DTrainError: a row would be left that points nowhere; nothing is stored.
+            Unavailable: the database cannot take it now.
+        """
+        if not self.is_sqlite:
+            return self.write(work)
+        engine = _sqlite_engine(self.url, "BEGIN IMMEDIATE", foreign_keys=False)
+        try:
+            with translated(), engine.begin() as connection:
+                result = work(connection)
+                astray = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                if astray is not None:
+                    raise DTrainError(
+                        f"Rows of the table {astray[0]} would point to nothing in {astray[2]};"
+                        " the database was left as it was."
+                    )
+                return result
+        finally:
+            engine.dispose()
 
     def close(self) -> None:
         """Finish the writes under way and let go of every connection."""
@@ -160,7 +229,7 @@ class _Writer:
 
     def _commit(self, batch: list[_Task[Any]]) -> None:
         try:
-            with _translated(), self._engine.begin() as connection:
+            with translated(), self._engine.begin() as connection:
                 for task in batch:
                     if len(batch) == 1:
                         task.run(connection)
@@ -228,7 +297,8 @@ class _Listener(threading.Thread):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Have failures of the database itself raised as `Unavailable`."""
     try:
         yield
     except DBAPIError as error:
@@ -261,11 +331,27 @@ def _is_mistake(text: str) -> bool:
     return text.startswith(("no such", "near ", "ambiguous", "table ", "duplicate column"))
 
 
-def _sqlite_engine(url: sa.URL, begin: str) -> sa.Engine:
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to a write-ahead log, which a new file is not set to yet.
+
+    Of two that switch at once SQLite refuses one at once, whatever time it may wait for a lock.
+    """
+    deadline = time.monotonic() + _LOCK_WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _sqlite_engine(url: sa.URL, begin: str, *, foreign_keys: bool = True) -> sa.Engine:
     writes = begin == "BEGIN IMMEDIATE"
     engine = sa.create_engine(
         url,
-        connect_args={"check_same_thread": False, "timeout": 30, "isolation_level": None},
+        connect_args={"check_same_thread": False, "timeout": _LOCK_WAIT, "isolation_level": None},
         poolclass=sa.QueuePool,
         pool_size=1 if writes else 8,
         max_overflow=0 if writes else 56,
@@ -275,10 +361,10 @@ def _sqlite_engine(url: sa.URL, begin: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
+        _use_wal(connection)
         for pragma in (
-            "journal_mode=WAL",
             "synchronous=FULL",
-            "foreign_keys=ON",
+            f"foreign_keys={'ON' if foreign_keys else 'OFF'}",
             "temp_store=MEMORY",
             "mmap_size=0",
             "cache_size=-16000" if writes else "cache_size=-2000",

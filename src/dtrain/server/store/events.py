@@ -74,6 +74,12 @@ def bounds(connection: sa.Connection) -> tuple[int, int]:
     return row[0] or 0, row[1] or 0
 
 
+def exists(connection: sa.Connection, event_id: int) -> bool:
+    """Whether an event is there."""
+    found = sa.select(events.c.id).where(events.c.id == event_id)
+    return connection.execute(found).one_or_none() is not None
+
+
 def prune(connection: sa.Connection, before: float, limit: int) -> int:
     """Forget events of jobs that ended long ago, and of workers; how many went."""
     old = sa.select(events.c.id).where(events.c.at < before).order_by(events.c.id).limit(limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from dtrain.protocol.messages import BundleInfo
 from dtrain.protocol.resources import Request, request_of
 from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.states import Phase, Reason, Status
-from dtrain.server.rules.lifecycle import JobState, Transition
+from dtrain.server.rules.lifecycle import MAX_DELAY, JobState, Transition
 from dtrain.server.rules.scheduling import Waiting
 
 from . import events
@@ -159,6 +159,13 @@ def lock(connection: sa.Connection, job_id: int, *, skip_locked: bool = False) -
     return None if row is None else _state(row)
 
 
+def lock_all(connection: sa.Connection, job_ids: Iterable[int]) -> None:
+    """Keep jobs from other writers; in the order of their numbers, so that none waits for ever."""
+    connection.execute(
+        sa.select(jobs.c.id).where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id).with_for_update()
+    )
+
+
 def locked(connection: sa.Connection, job_id: int) -> JobState:
     """As `lock`, for a caller that needs the job.
 
@@ -210,18 +217,22 @@ def position(connection: sa.Connection, job: Waiting) -> int:
 
 
 def due(connection: sa.Connection, now: float, limit: int) -> list[int]:
-    """Jobs whose delay before a new attempt is over."""
+    """Jobs whose delay before a new attempt is over; see `rules.lifecycle.is_due`."""
     return list(
         connection.execute(
             sa.select(jobs.c.id)
-            .where(jobs.c.status == Status.PENDING, jobs.c.not_before <= now)
+            .where(jobs.c.status == Status.PENDING)
+            .where(sa.or_(jobs.c.not_before <= now, jobs.c.not_before > now + MAX_DELAY))
             .limit(limit)
         ).scalars()
     )
 
 
 def find_idempotent(connection: sa.Connection, key: str) -> int | None:
-    """The job that was submitted with the key."""
+    """The job that was submitted with the key; another submission with it waits for this one."""
+    if connection.dialect.name == "postgresql":
+        lock = int(key[:15], 16)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
     return connection.execute(
         sa.select(jobs.c.id).where(jobs.c.idempotency_key == key)
     ).scalar_one_or_none()
@@ -242,6 +253,23 @@ def spec_of(connection: sa.Connection, job_id: int) -> tuple[JobSpec, BundleInfo
         raise missing(job_id)
     spec = msgspec.json.decode(row.spec, type=JobSpec)
     return spec, BundleInfo(sha256=row.sha256, size=row.size, files=row.files), row.submitter
+
+
+def note_declined(
+    connection: sa.Connection, job_id: int, worker_id: str, reason: str | None, now: float
+) -> None:
+    """Add to a job's history that the owner of a worker declined it."""
+    name = worker_name(connection, worker_id)
+    events.append(
+        connection,
+        "declined",
+        now,
+        job_id=job_id,
+        worker_id=worker_id,
+        worker=name,
+        declined_because=reason,
+    )
+    notice(connection, topic(job_id))
 
 
 def delete(connection: sa.Connection, job_id: int, now: float) -> None:

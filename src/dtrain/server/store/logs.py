@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -78,16 +79,29 @@ def chunk_at(connection: sa.Connection, job_id: int, attempt: int, offset: int) 
 
 def chunk_of_newline(
     connection: sa.Connection, job_id: int, attempt: int, newline: int
-) -> Chunk | None:
-    """The chunk that holds the n-th newline, counted from 0."""
-    return _one(
-        connection.execute(
-            sa.select(log_chunks)
-            .where(_of(job_id, attempt), log_chunks.c.first_line <= newline, log_chunks.c.lines > 0)
-            .order_by(log_chunks.c.first_line.desc(), log_chunks.c.start.desc())
-            .limit(1)
-        ).one_or_none()
+) -> tuple[int, int] | None:
+    """The chunk that holds the n-th newline, counted from 0: its start, and newlines before it."""
+    found = connection.execute(
+        sa.select(log_chunks.c.start, log_chunks.c.first_line)
+        .where(_of(job_id, attempt), log_chunks.c.first_line <= newline, log_chunks.c.lines > 0)
+        .order_by(log_chunks.c.first_line.desc(), log_chunks.c.start.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if found is None else (found.start, found.first_line)
+
+
+def scan(
+    connection: sa.Connection, job_id: int, attempt: int, start: int, end: int
+) -> Iterator[Chunk]:
+    """The chunks that begin at or behind `start` and before `end`, in order, read as they go."""
+    rows = connection.execute(
+        sa.select(log_chunks)
+        .where(_of(job_id, attempt), log_chunks.c.start >= start, log_chunks.c.start < end)
+        .order_by(log_chunks.c.start)
+        .execution_options(yield_per=16)
     )
+    for row in rows:
+        yield _chunk(row)
 
 
 def chunks(connection: sa.Connection, job_id: int, attempt: int, after: int) -> list[Chunk]:

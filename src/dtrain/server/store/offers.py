@@ -27,15 +27,23 @@ def open_of_job(connection: sa.Connection, job_id: int) -> list[str]:
     )
 
 
-def declined(connection: sa.Connection, job_id: int) -> frozenset[str]:
-    """The workers whose owner declined the job."""
-    return frozenset(
-        connection.execute(
-            sa.select(offers.c.worker_id).where(
-                offers.c.job_id == job_id, offers.c.state == "declined"
-            )
-        ).scalars()
+def all_open(connection: sa.Connection) -> dict[str, list[int]]:
+    """The jobs whose offers are open, oldest first, by worker."""
+    found: dict[str, list[int]] = {}
+    query = sa.select(offers.c.worker_id, offers.c.job_id).where(offers.c.state == "open")
+    for worker_id, job_id in connection.execute(query.order_by(offers.c.job_id)):
+        found.setdefault(worker_id, []).append(job_id)
+    return found
+
+
+def declined(connection: sa.Connection, job_id: int) -> dict[str, str | None]:
+    """The workers whose owner declined the job, with the reasons that were given."""
+    rows = connection.execute(
+        sa.select(offers.c.worker_id, offers.c.reason).where(
+            offers.c.job_id == job_id, offers.c.state == "declined"
+        )
     )
+    return {row.worker_id: row.reason for row in rows}
 
 
 def insert(connection: sa.Connection, job_id: int, worker_id: str, now: float) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -77,6 +78,7 @@ jobs = Table(
     Index(None, "status", "request_key", "priority", "id"),
     Index(None, "status", "id"),
     Index(None, "worker_id", "id"),
+    Index(None, "submitter", "id"),
     Index(None, "not_before"),
     Index(None, "bundle_sha256"),
     sqlite_autoincrement=True,
@@ -144,6 +146,7 @@ workers = Table(
     Column("capacity", Text, nullable=False),
     Column("metrics", Text, nullable=False),
     Column("asks", Boolean, nullable=False),
+    Column("answer_on_page", Boolean, nullable=False, server_default=false()),
     # Told by an operator, and told by the worker itself.
     Column("drained", Boolean, nullable=False),
     Column("draining", Boolean, nullable=False),
@@ -164,6 +167,23 @@ offers = Table(
     PrimaryKeyConstraint("job_id", "worker_id"),
     ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
     Index(None, "worker_id", "state"),
+)
+
+page_answers = Table(
+    "page_answers",
+    metadata,
+    # What was answered on a worker's page, for the seconds until the worker has settled it.
+    Column("id", String(32), primary_key=True),
+    Column("worker_id", String(36), nullable=False),
+    Column("job_id", _Big, nullable=False),
+    Column("accept", Boolean, nullable=False),
+    Column("reason", Text),
+    Column("proof", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("outcome", String(16)),
+    Column("detail", Text),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+    Index(None, "worker_id"),
 )
 
 bundles = Table(
@@ -221,6 +241,19 @@ metric_records = Table(
     ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
 )
 
+metric_spans = Table(
+    "metric_spans",
+    metadata,
+    Column("job_id", _Big, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    # How many records it has, and the number of the first.
+    Column("width", Integer, nullable=False),
+    Column("first", Integer, nullable=False),
+    Column("points", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "attempt", "width", "first"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+)
+
 artifacts = Table(
     "artifacts",
     metadata,
@@ -231,5 +264,39 @@ artifacts = Table(
     Column("sha256", String(64), nullable=False),
     PrimaryKeyConstraint("job_id", "attempt", "path"),
     ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+    Index(None, "sha256"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("job_id", _Big, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("taken_at", Double, nullable=False),
+    # When nothing could need it any more: it is thrown away a little later.
+    Column("dropped_at", Double),
+    PrimaryKeyConstraint("job_id", "generation"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
+    Index(None, "dropped_at"),
+)
+
+checkpoint_files = Table(
+    "checkpoint_files",
+    metadata,
+    Column("job_id", _Big, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("mode", Integer, nullable=False),
+    PrimaryKeyConstraint("job_id", "generation", "path"),
+    ForeignKeyConstraint(
+        ["job_id", "generation"],
+        ["checkpoints.job_id", "checkpoints.generation"],
+        ondelete="CASCADE",
+    ),
     Index(None, "sha256"),
 )

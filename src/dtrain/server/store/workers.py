@@ -17,6 +17,10 @@ from dtrain.server.rules.leases import worker_state
 from . import events
 from .schema import workers
 
+_FORGOTTEN = "forgotten "
+"""Before the id, in place of a credential's hash; no hash begins so."""
+_KNOWN = ~workers.c.credential_hash.startswith(_FORGOTTEN)
+
 
 class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     """A worker as it is stored."""
@@ -30,6 +34,7 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     capacity: Capacity
     metrics: WorkerMetrics
     asks: bool
+    answer_on_page: bool
     drained: bool
     """Told by an operator to take nothing new."""
     draining: bool
@@ -93,7 +98,7 @@ def get(connection: sa.Connection, worker_id: str, *, lock: bool = False) -> Wor
     Raises:
         NotFound: there is no such worker.
     """
-    query = sa.select(workers).where(workers.c.id == worker_id)
+    query = sa.select(workers).where(workers.c.id == worker_id, _KNOWN)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise NotFound(
@@ -104,7 +109,9 @@ def get(connection: sa.Connection, worker_id: str, *, lock: bool = False) -> Wor
 
 def listing(connection: sa.Connection) -> list[WorkerRow]:
     """All workers, by name."""
-    rows = connection.execute(sa.select(workers).order_by(workers.c.name, workers.c.enrolled_at))
+    rows = connection.execute(
+        sa.select(workers).where(_KNOWN).order_by(workers.c.name, workers.c.enrolled_at)
+    )
     return [_worker(row) for row in rows]
 
 
@@ -119,8 +126,8 @@ def beat(connection: sa.Connection, worker_id: str, message: Poll, now: float) -
             capacity=_json(message.capacity),
             metrics=_json(message.metrics),
             asks=message.asks,
+            answer_on_page=message.answer_on_page,
             draining=message.draining,
-            left=False,
         )
     )
 
@@ -128,6 +135,11 @@ def beat(connection: sa.Connection, worker_id: str, message: Poll, now: float) -
 def update(connection: sa.Connection, worker_id: str, **values: Any) -> None:
     """Change columns of a worker."""
     connection.execute(workers.update().where(workers.c.id == worker_id).values(**values))
+
+
+def forget(connection: sa.Connection, worker_id: str) -> None:
+    """Let a worker be known no more; its row stays, for its name stands at the jobs that it ran."""
+    update(connection, worker_id, credential_hash=f"{_FORGOTTEN}{worker_id}")
 
 
 def _described(message: Register, now: float) -> dict[str, Any]:
@@ -139,6 +151,7 @@ def _described(message: Register, now: float) -> dict[str, Any]:
         "capacity": _json(message.capacity),
         "metrics": _json(WorkerMetrics()),
         "asks": message.asks,
+        "answer_on_page": False,
         "draining": False,
         "left": False,
         "last_seen": now,
@@ -161,6 +174,7 @@ def _worker(row: sa.Row[Any]) -> WorkerRow:
         capacity=msgspec.json.decode(row.capacity, type=Capacity),
         metrics=msgspec.json.decode(row.metrics, type=WorkerMetrics),
         asks=row.asks,
+        answer_on_page=row.answer_on_page,
         drained=row.drained,
         draining=row.draining,
         left=row.left,

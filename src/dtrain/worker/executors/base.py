@@ -7,7 +7,8 @@ The order of calls, all of them by the agent's process:
    code: what does (building requirements, an image, the script itself) is a step of its plan.
 3. `dtrain.worker.launcher.launch(folder, plan)`; the plan is on disk from then on. An agent that
    comes back calls `adopt` instead and needs no plan.
-4. `clean` once the shim has ended, however it ended, and before `folder.remove()`.
+4. `resume` if the shim was killed: some attempts go on with what has outlived it.
+5. `clean` once the shim has ended, however it ended, and before `folder.remove()`.
 
 An executor is shared by all attempts of a worker: `prepare` and `clean` are called from several
 threads at once, though never for one attempt at once. `start`, `prepare` and `clean` are safe to
@@ -25,6 +26,7 @@ import msgspec
 
 from dtrain.protocol.errors import DTrainError
 from dtrain.protocol.states import Cause
+from dtrain.worker import processes
 from dtrain.worker.spool import AttemptFolder
 
 GRACE = 30.0
@@ -47,6 +49,47 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """What ends the attempt if the program fails; None leaves it to its own exit code or signal."""
     time_limit: float | None = None
     """Seconds after which the program has failed."""
+    stands_in: bool = False
+    """Whether the program stands in for something else, a container say: it writes down how that
+    has ended (`layout.OUTCOME`), and is asked by SIGQUIT to kill it before it is killed itself."""
+    confined: bool = True
+    """False for a program that runs none of the user's code, or confines what does."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What all processes of an attempt may use together."""
+
+    group: dict[str, str] = {}
+    """The attempt's control group: a folder for each controller (`cgroups`)."""
+    memory: int | None = None
+    """Bytes; None if all that there are."""
+    affinity: list[int] = []
+    """The processors that it may use; none if all of them."""
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job sees of the machine's files (`mounts`)."""
+
+    hidden: list[str]
+    shown: list[str]
+    """What is there to be read in spite of that."""
+    writable: list[str]
+    temporary: str
+    """The folder that is the job's `/tmp`."""
+
+
+class Confinement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program may not do; without anything else it gains no privileges any more."""
+
+    uid: int | None = None
+    """User and group that it runs as; None for those of the agent."""
+    groups: list[int] = []
+    """Further groups, of devices."""
+    namespaces: bool = False
+    """Whether it has processes, mounts and shared memory of its own."""
+    user_namespace: bool = False
+    """Whether that takes a user namespace, since the agent is not root."""
+    view: View | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +100,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for all steps together."""
     grace: float = GRACE
     """Seconds between asking the job to end and killing it."""
+    patience: float = processes.PATIENCE
+    """Seconds for what was killed to end; after that the worker says that it cannot kill it."""
     log_cap: int = LOG_CAP
     """Bytes after which the log is cut; the job goes on."""
+    contained: bool = False
+    """Whether its steps confine and limit what they run by themselves, in containers say."""
+    limits: Limits = Limits()
+    confinement: Confinement | None = None
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +120,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """The agent's own environment variables; jobs get an allow-list of them."""
     python: Path
     """The interpreter of jobs that ask for none."""
+    python_downloads: bool = False
+    """Whether the owner lets interpreters be fetched for jobs that ask for one."""
     grace: float = GRACE
     log_cap: int = LOG_CAP
 
@@ -107,6 +158,10 @@ class Executor(Protocol):
         Raises:
             PrepareFailed: if the attempt cannot be run; its text says why.
         """
+        ...
+
+    def resume(self, folder: AttemptFolder) -> Plan | None:
+        """A plan to go on with what has outlived the shim of an attempt; None if nothing has."""
         ...
 
     def clean(self, folder: AttemptFolder) -> None:

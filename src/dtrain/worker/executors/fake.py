@@ -58,6 +58,10 @@ class FakeExecutor:
             log_cap=self._host.log_cap,
         )
 
+    def resume(self, folder: AttemptFolder) -> Plan | None:  # noqa: ARG002 -- the contract's
+        """Nothing: a shim takes all of it along."""
+        return None
+
     def clean(self, folder: AttemptFolder) -> None:
         """Nothing: all of it is in the folder, and ends with the shim."""
 

@@ -1,0 +1,111 @@
+"""What containers are, in the words of the engine's API: their folders, limits and variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .docker_settings import DockerSettings
+from .spool import AttemptFolder
+
+WORKER_LABEL = "dtrain.worker"
+ATTEMPT_LABEL = "dtrain.attempt"
+
+WORK = "/dtrain/work"
+HOME = "/dtrain/home"
+TEMPORARY = "/tmp"  # noqa: S108 -- the container's
+ENVIRONMENT = "/dtrain/environment"
+_OUTPUT = "/dtrain/output"
+_CHECKPOINTS = "/dtrain/checkpoints"
+
+
+def container_body(
+    folder: AttemptFolder, settings: DockerSettings, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """What every container of an attempt is, whatever runs in it.
+
+    Args:
+        folder: of the attempt.
+        settings: the owner's.
+        labels: of the worker's containers.
+    """
+    memory, cpus = limits_of(folder, settings)
+    limits: dict[str, Any] = {} if memory is None else {"Memory": memory, "MemorySwap": memory}
+    if cpus is not None:
+        limits["NanoCpus"] = int(cpus * 1e9)
+    if settings.parent is not None:
+        limits["CgroupParent"] = settings.parent
+    if folder.gpus:
+        limits["DeviceRequests"] = [{"DeviceIDs": folder.gpus, "Capabilities": [["gpu"]]}]
+    return {
+        "Labels": {**labels, ATTEMPT_LABEL: folder.path.name},
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": {
+            "Mounts": _mounts(folder, settings),
+            "Init": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "PidsLimit": settings.processes,
+            "ShmSize": memory or _half_of_the_memory(),
+            "RestartPolicy": {"Name": "no"},
+            **limits,
+        },
+    }
+
+
+def limits_of(folder: AttemptFolder, settings: DockerSettings) -> tuple[int | None, float | None]:
+    """Bytes and processors that a container of an attempt may use; None for all that there are."""
+    spec = folder.assignment.spec
+    own = None if spec.memory_gb is None else int(spec.memory_gb * 1024**3)
+    memory = [limit for limit in (own, settings.memory) if limit is not None]
+    cpus = [limit for limit in (spec.cpus, settings.cpus) if limit is not None]
+    return min(memory, default=None), min(cpus, default=None)
+
+
+def mount(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
+    """A folder or file of this machine in a container."""
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
+
+
+def variables_of(
+    folder: AttemptFolder, settings: DockerSettings, worker_name: str
+) -> dict[str, str]:
+    """The variables of a job in a container, beside those of its image."""
+    assignment = folder.assignment
+    gpus = {"CUDA_VISIBLE_DEVICES": ",".join(folder.gpus)} if folder.gpus else {}
+    return {
+        "TERM": "dumb",
+        "PYTHONUNBUFFERED": "1",
+        "HOME": HOME,
+        "USER": "dtrain",
+        "TMPDIR": TEMPORARY,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        **settings.environment,
+        **assignment.spec.env,
+        "DTRAIN_JOB_ID": str(assignment.job_id),
+        "DTRAIN_ATTEMPT": str(assignment.attempt),
+        "DTRAIN_WORKER_NAME": worker_name,
+        "DTRAIN_OUTPUT_DIR": _OUTPUT,
+        "DTRAIN_CHECKPOINT_DIR": _CHECKPOINTS,
+        **gpus,
+    }
+
+
+def _mounts(folder: AttemptFolder, settings: DockerSettings) -> list[dict[str, Any]]:
+    own = {
+        folder.work: WORK,
+        folder.output: _OUTPUT,
+        folder.checkpoints: _CHECKPOINTS,
+        folder.home: HOME,
+        folder.tmp: TEMPORARY,
+    }
+    owners = settings.volumes
+    return [
+        *(mount(str(path), target) for path, target in own.items()),
+        *(mount(volume.source, volume.target, read_only=volume.read_only) for volume in owners),
+    ]
+
+
+def _half_of_the_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

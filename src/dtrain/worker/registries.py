@@ -1,0 +1,85 @@
+"""What the worker's own Docker configuration knows of registries."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dtrain.protocol.images import ImageName
+
+_HUB = "https://index.docker.io/v1/"
+"""Under what name the configuration has Docker's own registry."""
+_HELP_TIME = 30.0
+"""Seconds for a helper to answer."""
+
+
+def folder_of(variables: Mapping[str, str]) -> Path:
+    """Where Docker's configuration of the worker's user is."""
+    home = variables.get("HOME") or str(Path.home())
+    return Path(variables.get("DOCKER_CONFIG") or f"{home}/.docker")
+
+
+def credentials(folder: Path, image: ImageName) -> dict[str, str]:
+    """What to show to the registry of an image, as `X-Registry-Auth` has it; empty if nothing."""
+    return _of(_config(folder), _HUB if image.registry == "docker.io" else image.registry)
+
+
+def all_credentials(folder: Path) -> dict[str, dict[str, str]]:
+    """What to show to each registry that is known, as `X-Registry-Config` has it."""
+    config = _config(folder)
+    names = {*config.get("auths", {}), *config.get("credHelpers", {})}
+    found = {name: _of(config, name) for name in names}
+    return {name: one for name, one in found.items() if one}
+
+
+def encoded(content: object) -> str:
+    """Content as a header has it."""
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        config = json.loads((folder / "config.json").read_text())
+        if isinstance(config, dict):
+            return config
+    return {}
+
+
+def _of(config: Mapping[str, Any], registry: str) -> dict[str, str]:
+    helper = config.get("credHelpers", {}).get(registry) or config.get("credsStore")
+    if helper:
+        return _asked(str(helper), registry)
+    entry = config.get("auths", {}).get(registry) or {}
+    if entry.get("identitytoken"):
+        return {"serveraddress": registry, "identitytoken": entry["identitytoken"]}
+    with suppress(ValueError, TypeError, UnicodeDecodeError):
+        name, colon, secret = base64.b64decode(entry.get("auth", "")).decode().partition(":")
+        if colon:
+            return {"serveraddress": registry, "username": name, "password": secret}
+    return {}
+
+
+def _asked(helper: str, registry: str) -> dict[str, str]:
+    """What a helper of Docker's for credentials has."""
+    command = [f"docker-credential-{helper}", "get"]
+    try:
+        done = subprocess.run(
+            command,
+            input=registry,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_HELP_TIME,
+        )
+        answer = json.loads(done.stdout)
+        name, secret = answer["Username"], answer["Secret"]
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+        return {}
+    if name == "<token>":
+        return {"serveraddress": registry, "identitytoken": secret}
+    return {"serveraddress": registry, "username": name, "password": secret}

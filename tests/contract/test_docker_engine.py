@@ -1,0 +1,64 @@
+"""Jobs whose container engine is restarted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.attempts import ended, wait_for_log
+from support.contained import COUNTS, Bench
+from support.containers import PATIENCE, TestEngine, private_engine
+
+from dtrain.protocol.states import Cause
+from dtrain.worker.spool import WorkerFolder
+
+pytestmark = PATIENCE
+
+
+@pytest.fixture(scope="module")
+def engine_to_kill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestEngine]:
+    with private_engine(tmp_path_factory.mktemp("engine")) as engine:
+        yield engine
+
+
+@pytest.fixture
+def doomed(tmp_path: Path, engine_to_kill: TestEngine) -> Iterator[Bench]:
+    """A bench whose engine may be killed."""
+    bench = Bench(WorkerFolder(tmp_path / "worker"), engine_to_kill.engine, tmp_path.name)
+    yield bench
+    bench.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_engine_that_keeps_containers_may_be_restarted(
+    doomed: Bench, engine_to_kill: TestEngine, number: signal.Signals
+) -> None:
+    engine_to_kill.end()
+    engine_to_kill.start("--live-restore")
+    running = doomed.start(COUNTS % 200 + "raise SystemExit(7)")
+    wait_for_log(running.folder, b"line 20\n")
+    engine_to_kill.end(number)
+    engine_to_kill.start("--live-restore")
+    record = ended(running, 40)
+    log = running.folder.log.read_text()
+    lines = [line for line in log.splitlines() if line.startswith("line ")]
+    assert lines == [f"line {n}" for n in range(200)]
+    assert (record.cause, record.exit_code) == (Cause.EXITED, 7)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_engine_that_takes_containers_along_costs_no_job_its_outcome(
+    doomed: Bench, engine_to_kill: TestEngine, number: signal.Signals
+) -> None:
+    """The job is lost through no fault of its own, so it is given to a worker again."""
+    engine_to_kill.end()
+    engine_to_kill.start()
+    running = doomed.start(COUNTS % 2000)
+    wait_for_log(running.folder, b"line 20\n")
+    engine_to_kill.end(number)
+    engine_to_kill.start()
+    record = ended(running, 40)
+    assert record.cause is Cause.SHIM_LOST
+    assert "has ended the container" in str(record.message)

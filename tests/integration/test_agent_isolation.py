@@ -1,0 +1,113 @@
+"""Agents whose jobs are isolated: found again, ended, shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support.agents import RunningAgent, attempt_folders, start_agent
+from support.fake_server import Attempt, FakeServer, fake_server
+from support.processes import wait_for
+from support.requirements import require
+
+from dtrain.protocol.states import Cause
+
+COUNTS = """\
+import os, pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0: os.setsid()
+print("uid", os.getuid(), flush=True)
+while not os.path.exists("go"): time.sleep(0.02)
+pathlib.Path(os.environ["DTRAIN_OUTPUT_DIR"], "left").write_text("x")
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with fake_server() as server:
+        yield server
+
+
+@pytest.fixture
+def agent(tmp_path: Path, server: FakeServer) -> RunningAgent:
+    require("root")
+    return start_agent(tmp_path / "worker", server, isolation="auto", max_memory_gb=1)
+
+
+def begun(server: FakeServer, script: str) -> Attempt:
+    attempt = server.wait_until_claimed(server.submit({"main.py": script}))
+    server.wait(lambda: attempt.log.count(b"uid") == 2, "both processes of the job")
+    return attempt
+
+
+def processes(attempt: Attempt) -> list[psutil.Process]:
+    """What runs of a job, by the user it says it is."""
+    uid = int(re.findall(rb"\d+", attempt.log)[0])
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.uids().real == uid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def test_isolation_is_said_and_reported(server: FakeServer, agent: RunningAgent) -> None:
+    server.wait(lambda: server.polls, "a poll")
+    agent.wait_for_text("Isolation: namespace (a job has its own user, processes and files;")
+    for capacity in (server.registered[0].capacity, server.polls[0].capacity):
+        assert capacity.isolation == "namespace"
+        assert capacity.protection is not None
+        assert capacity.protection.uid
+
+
+def test_isolated_job_is_found_again_and_its_artifacts_come(
+    tmp_path: Path, server: FakeServer, agent: RunningAgent
+) -> None:
+    attempt = begun(server, COUNTS)
+    before = processes(attempt)
+    assert len(before) == 2
+    agent.kill()
+    agent.restart()
+    agent.wait_for_text("Job 1 (a job) goes on.")
+    assert processes(attempt) == before
+    (folder,) = attempt_folders(tmp_path / "worker")
+    (folder / "work" / "go").touch()
+    server.wait_until_ended(1)
+    assert attempt.finishes[0].cause is Cause.EXITED
+    assert attempt.finishes[0].exit_code == 0
+    assert attempt.artifacts == {"left": b"x"}
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 10, "the folder to go")
+    assert not processes(attempt)
+
+
+def test_isolated_job_whose_shim_died_without_an_agent_is_ended(
+    tmp_path: Path, server: FakeServer, agent: RunningAgent
+) -> None:
+    attempt = begun(server, COUNTS)
+    agent.kill()
+    (job, *_) = processes(attempt)
+    shim = job.parent().parent()  # above the init
+    os.kill(shim.pid, signal.SIGKILL)
+    wait_for(lambda: not processes(attempt), 20, "the job to end with its shim")
+    agent.restart()
+    server.wait_until_ended(1)
+    assert attempt.finishes[0].cause is Cause.SHIM_LOST
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 10, "the folder to go")
+
+
+def test_out_of_memory_is_reported_with_its_limit(server: FakeServer, agent: RunningAgent) -> None:
+    attempt = server.wait_until_ended(
+        server.submit({"main.py": "bytearray(300 * 1024**2)"}, memory_gb=0.1)
+    )
+    finish = attempt.finishes[0]
+    assert finish.cause is Cause.OUT_OF_MEMORY
+    assert finish.memory_limit == int(0.1 * 1024**3)
+    assert finish.peak_memory is not None
+    assert finish.peak_memory <= finish.memory_limit

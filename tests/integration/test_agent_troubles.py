@@ -1,0 +1,299 @@
+"""An agent in trouble: full disks, refusals, messages that come late. No job may be lost by it."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.agents import (
+    SAYS_WHERE,
+    attempt_folders,
+    has_ended,
+    job_process,
+    start_agent,
+)
+from support.disks import fill, small_disk_at
+from support.fake_server import (
+    Exchange,
+    FakeServer,
+    drops,
+    fails,
+    fake_server,
+)
+from support.isolated import not_isolated
+from support.processes import wait_for
+
+from dtrain.client.transport import Transport
+from dtrain.protocol.states import Cause, Executor
+from dtrain.worker.attempts import Attempts
+from dtrain.worker.bundles import BundleCache
+from dtrain.worker.console import Console
+from dtrain.worker.executors import make_executor
+from dtrain.worker.executors.absent import Absent
+from dtrain.worker.executors.base import Host
+from dtrain.worker.link import Link
+from dtrain.worker.log_uploader import NOTE_INTERVAL
+from dtrain.worker.runner import Runner
+from dtrain.worker.spool import AttemptFolder, AttemptRecord, ExitRecord, WorkerFolder
+
+SPEAKS_UNTIL_LET_GO = SAYS_WHERE + (
+    "while not os.path.exists(os.environ['GATE']):\n"
+    "    print('line', flush=True)\n"
+    "    time.sleep(0.05)\n"
+)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with fake_server() as server:
+        yield server
+
+
+@pytest.fixture
+def home(small_disk: Path) -> Path:
+    """The home of a worker on a small disk."""
+    return small_disk / "worker"
+
+
+def test_full_disk_of_the_worker_ends_no_job(
+    tmp_path: Path, home: Path, server: FakeServer
+) -> None:
+    gate = tmp_path / "gate"
+    agent = start_agent(home, server)
+    job = server.submit({"main.py": SPEAKS_UNTIL_LET_GO}, env={"GATE": str(gate)})
+    attempt = server.wait_until_claimed(job)
+    process = job_process(server, attempt)
+    fill(home / "filler")
+    deadline = time.monotonic() + NOTE_INTERVAL + 2
+    server.wait(lambda: time.monotonic() > deadline, "a note of how far the log is", 20)
+    assert not has_ended(process), agent.text()
+    gate.touch()
+    server.wait_until_ended(job)
+    assert (attempt.finishes[0].cause, attempt.finishes[0].exit_code) == (Cause.EXITED, 0)
+    wait_for(lambda: attempt_folders(home) == [], 10, "the folder to go")
+
+
+def test_job_that_the_disk_does_not_take_is_not_asked_for_again(
+    home: Path, server: FakeServer
+) -> None:
+    agent = start_agent(home, server, max_concurrent_jobs=2)
+    server.wait(lambda: server.polls, "a poll")
+    first = server.polls[-1].next_secret
+    fill(home / "filler")
+    server.submit({"main.py": "print('never')"})
+    agent.wait_for_text("cannot be taken")
+    server.wait(lambda: server.polls[-1].next_secret != first, "another secret", 20)
+    (home / "filler").unlink()
+    server.wait_until_ended(server.submit({"main.py": "print('hello')"}), 40)
+
+
+def test_secret_that_is_spent_is_replaced(tmp_path: Path, server: FakeServer) -> None:
+    start_agent(tmp_path / "worker", server)
+    server.wait(lambda: server.polls, "a poll")
+    spent = server.polls[-1].next_secret
+    server.spent.add(spent)
+    job = server.submit({"main.py": "print('hello')"})
+    server.waiting, kept = [], server.waiting
+    server.wait(lambda: server.polls[-1].next_secret != spent, "another secret", 20)
+    server.waiting = kept
+    server.wait_until_ended(job)
+    assert server.attempt(job).secret != spent
+
+
+def test_refused_end_is_told_without_what_may_be_too_much(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    server.on("/finish", fails(413, "too_large"))
+    code = "import os; open(os.environ['DTRAIN_OUTPUT_DIR'] + '/left', 'w').write('x')"
+    job = server.submit({"main.py": code})
+    start_agent(tmp_path / "worker", server)
+    attempt = server.wait_until_ended(job)
+    assert (attempt.finishes[0].exit_code, attempt.finishes[0].artifacts) == (0, [])
+
+
+def test_end_that_is_refused_for_a_while_is_not_lost(tmp_path: Path, server: FakeServer) -> None:
+    server.on("/finish", fails(403, "forbidden"))
+    job = server.submit({"main.py": "print('hello')"})
+    start_agent(tmp_path / "worker", server)
+    attempt = server.wait_until_ended(job)
+    assert attempt.finishes[0].exit_code == 0
+    assert attempt.log == b"hello\n"
+
+
+def test_job_that_cannot_be_made_ready_says_why(tmp_path: Path, server: FakeServer) -> None:
+    start_agent(tmp_path / "worker", server)
+    server.wait(lambda: server.polls, "a poll")
+    bundles = tmp_path / "worker" / "data" / "worker-1" / "bundles"
+    bundles.rmdir()
+    bundles.touch()
+    attempt = server.wait_until_ended(server.submit({"main.py": "print('never')"}))
+    assert attempt.finishes[0].cause is Cause.START_FAILED
+    assert "Not a directory" in (attempt.finishes[0].message or "")
+
+
+class Busy(AttemptFolder):
+    """What an agent finds whose machine has no descriptor left, for a while."""
+
+    denials = 2
+
+    @property
+    def exit(self) -> ExitRecord | None:
+        """How it ended, once a file can be opened."""
+        if self.denials:
+            self.denials -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().exit
+
+
+def test_end_is_not_lost_for_want_of_descriptors(tmp_path: Path, server: FakeServer) -> None:
+    agent = start_agent(tmp_path / "worker", server)
+    gate = tmp_path / "gate"
+    job = server.submit({"main.py": SPEAKS_UNTIL_LET_GO}, env={"GATE": str(gate)})
+    attempt = server.wait_until_claimed(job)
+    process = job_process(server, attempt)
+    agent.kill()
+    gate.touch()
+    wait_for(lambda: has_ended(process), 20, "the job to end")
+    folder = WorkerFolder(tmp_path / "worker" / "data" / "worker-1")
+    [left] = folder.attempts()
+    record = AttemptRecord(assignment=left.assignment, secret=left.secret)
+    wait_for(lambda: left.exit, 20, "the supervisor to write down the end")
+    stop = threading.Event()
+    link = Link(Transport(server.url), stop, lambda _: None)
+    link.credential = next(iter(server.credentials))
+    busy = Busy(left.path, record)
+    bundles = BundleCache(folder.path / "bundles")
+    runner = Runner(busy, link, Absent("fake"), bundles, not_isolated(folder), 30, lambda _: None)
+    runner.start()
+    server.wait_until_ended(job)
+    assert runner.join(20)
+    assert (attempt.finishes[0].cause, attempt.finishes[0].exit_code) == (Cause.EXITED, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "cause"),
+    [(422, "bundle_lost", Cause.BUNDLE_INVALID), (403, "forbidden", Cause.START_FAILED)],
+)
+def test_bundle_that_is_refused_ends_the_attempt_with_the_servers_words(
+    tmp_path: Path, server: FakeServer, status: int, code: str, cause: Cause
+) -> None:
+    server.on("/bundle", fails(status, code))
+    job = server.submit({"main.py": "print('never')"})
+    start_agent(tmp_path / "worker", server)
+    attempt = server.wait_until_ended(job)
+    assert attempt.finishes[0].cause is cause
+    assert f"It is {code}." in (attempt.finishes[0].message or "")
+    assert attempt.log == b""
+
+
+def test_log_that_a_proxy_finds_too_large_is_sent_in_smaller_pieces(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    server.on("/log", *[_finds_too_large] * 1000)
+    size = 1_000_000
+    code = f"import os, sys; sys.stdout.buffer.write(os.urandom({size}))"
+    job = server.submit({"main.py": code})
+    start_agent(tmp_path / "worker", server)
+    assert len(server.wait_until_ended(job).log) == size
+
+
+def _finds_too_large(exchange: Exchange) -> bool:
+    if len(exchange.body) > 100_000:
+        exchange.problem(413, "too_large")
+        return True
+    return False
+
+
+def test_registration_that_comes_late_supersedes_no_agent(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    """The first try is answered after the second: as by a server that was paused meanwhile."""
+
+    def late(exchange: Exchange) -> bool:
+        def act() -> None:
+            server.wait(lambda: server.polls, "a poll of the session that the second try began")
+            with server.changed:
+                server.answer(exchange)
+                server.changed.notify_all()
+
+        threading.Thread(target=act).start()
+        return drops(exchange)
+
+    server.on("/register", late)
+    agent = start_agent(tmp_path / "worker", server)
+    server.wait(lambda: len(server.registered) == 3, "the agent to come once more")
+    server.wait_until_ended(server.submit({"main.py": "print('hello')"}))
+    assert agent.alive
+
+
+def test_newer_session_supersedes_an_agent_that_came_at_the_first_try(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    agent = start_agent(tmp_path / "worker", server)
+    server.wait(lambda: server.polls, "a poll")
+    server.supersede()
+    assert agent.wait_for_end() == 2
+
+
+def test_late_bytes_are_sent_though_the_end_is_applied(tmp_path: Path, server: FakeServer) -> None:
+    """The server has lost its patience while the worker was away."""
+
+    def loses_patience(exchange: Exchange) -> bool:
+        with server.changed:
+            _, body = server.answer(exchange)
+        exchange.reply(200, body.replace(b'"applied":false', b'"applied":true'))
+        return True
+
+    server.on("/log", *[fails(422, "invalid")])
+    server.on("/finish", loses_patience)
+    job = server.submit({"main.py": "print('hello')"})
+    start_agent(tmp_path / "worker", server)
+    attempt = server.wait_until_ended(job)
+    assert attempt.log == b"hello\n"
+
+
+def test_rubbish_that_cannot_be_removed_keeps_no_agent_from_starting(
+    tmp_path: Path, server: FakeServer, small_disk: Path
+) -> None:
+    del small_disk  # whoever has one may mount another
+    rubbish = tmp_path / "worker/data/worker-1/attempts/.removed-1-1-0"
+    rubbish.mkdir(parents=True)
+    with small_disk_at(rubbish / "mounted"):
+        agent = start_agent(tmp_path / "worker", server)
+        server.wait(lambda: server.polls, "a poll")
+        assert agent.alive
+
+
+def test_attempt_that_crosses_the_hand_back_is_handed_back(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    folder = WorkerFolder(tmp_path / "worker")
+    stop = threading.Event()
+    link = Link(Transport(server.url), stop, lambda _: None)
+    link.credential = "credential"
+    server.credentials.add("credential")
+    host = Host(
+        worker_name="w", environments=folder.environments, variables={}, python=Path(sys.executable)
+    )
+    executors = {Executor.VENV: make_executor("fake", host)}
+    with (tmp_path / "console").open("w") as out:
+        isolation = not_isolated(folder)
+        console = Console(out)
+        attempts = Attempts(
+            folder, link, executors, lambda: False, [], isolation, 30.0, console, lambda: None
+        )
+        job = server.submit({"main.py": "import time; time.sleep(60)"})
+        waiting, secret = server.waiting[0], folder.next_secret()
+        with server.changed:
+            server._claim(waiting, secret)
+        attempts.hand_back()
+        attempts.begin(waiting.assignment, secret)
+        attempt = server.wait_until_ended(job)
+        assert attempt.finishes[0].cause is Cause.HANDED_BACK
+        stop.set()
+        attempts.join(10)

@@ -1,0 +1,163 @@
+"""The list of jobs: filters, and pages that hold while jobs come and go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import sqlalchemy as sa
+from support.application import Agent, Application, application
+
+from dtrain.protocol.states import Status
+from dtrain.server.store import job_views
+from dtrain.server.store.schema import job_tags, jobs
+
+
+@pytest.fixture
+def server(tmp_path: Path, database_url: str) -> Iterator[Application]:
+    with application(tmp_path, {"DATABASE_URL": database_url}) as found:
+        yield found
+
+
+def names(server: Application, query: str) -> list[str]:
+    answer = server.client.get(f"/api/jobs?{query}")
+    assert answer.status_code == 200, answer.text
+    return [job["name"] for job in (answer.json or {})["jobs"]]
+
+
+def test_filters_narrow_the_list_together(server: Application) -> None:
+    who = {"DTrain-Submitter": "Ada%20Lovelace"}
+    server.submit(name="run first", tags=["red", "big"])
+    agent = Agent(server.client, name="worker-1")
+    agent.claim()
+    server.client.post("/api/jobs/1/retry", headers=who)
+    server.submit(name="Other", tags="red,small")
+    server.submit(name="last", tags="big, red , new")
+    server.client.post("/api/jobs/3/cancel")
+
+    assert names(server, "") == ["last", "Other", "run first", "run first"]
+    assert names(server, "status=pending") == ["last", "run first"]
+    assert names(server, "status=cancelled,running") == ["Other", "run first"]
+    assert names(server, "status=running,%20pending,running") == ["last", "run first", "run first"]
+    assert names(server, "status=failed,completed") == []
+    assert names(server, "tag=red") == ["last", "Other", "run first", "run first"]
+    assert names(server, "tag=red,big") == ["last", "run first", "run first"]
+    assert names(server, "tag=big,red,new") == ["last"]
+    assert names(server, "tag=red,none") == []
+    assert names(server, "tag=big&status=pending,cancelled") == ["last", "run first"]
+    assert names(server, "worker=worker-1") == ["run first"]
+    assert names(server, f"worker={agent.id}&status=running,failed&q=RUN&tag=big") == ["run first"]
+    assert names(server, "worker=worker-2") == []
+    assert names(server, "submitter=Ada%20Lovelace") == ["run first"]
+    assert names(server, "submitter=ada%20lovelace") == []
+    assert names(server, "q=oTHE") == ["Other"]
+    assert names(server, "q=%25' OR 1=1 --") == []
+
+
+@pytest.mark.parametrize("query", ["", "&tag=t", "&status=pending,cancelled", "&q=job"])
+def test_pages_hold_while_jobs_come_and_go(server: Application, query: str) -> None:
+    for number in range(1, 9):
+        server.submit(name=f"job {number}", tags="t")
+    seen: list[int] = []
+    address: str | None = f"/api/jobs?limit=2{query}"
+    while address is not None:
+        answer = server.client.get(address)
+        page = answer.json or {}
+        seen += [job["id"] for job in page["jobs"]]
+        link = re.fullmatch(r'<([^>]+)>; rel="next"', answer.headers.get("Link", ""))
+        assert (link is None) == (page["next"] is None)
+        if link is not None:
+            asked = parse_qs(urlsplit(link[1]).query)
+            assert (asked["cursor"], asked["limit"]) == ([page["next"]], ["2"])
+        address = link and link[1]
+        server.submit(name="job that comes late", tags="t")
+        if len(seen) == 4:  # the next page begins behind one of these
+            server.client.delete("/api/jobs/5")
+            server.client.delete("/api/jobs/4")
+            server.client.post("/api/jobs/3/cancel")
+    assert seen == [8, 7, 6, 5, 3, 2, 1]
+
+
+def test_counts_are_of_all_jobs_whatever_the_filter(server: Application) -> None:
+    server.submit()
+    server.submit()
+    server.client.post("/api/jobs/1/cancel")
+    page = server.client.get("/api/jobs?q=nothing").json or {}
+    assert page["jobs"] == []
+    assert page["counts"] == {
+        "pending": 1,
+        "running": 0,
+        "completed": 0,
+        "failed": 0,
+        "cancelled": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("status=done", "status"),
+        ("status=pending,done", "status"),
+        ("cursor=1", "cursor"),
+        ("cursor=AAAAAAAAAAB", "cursor"),
+        ("cursor=g_________8", "cursor"),
+        ("cursor=AAAAAAAAAAA%0A", "cursor"),
+        ("tags=a", "tags"),
+        ("tag=a&tag=b", "tag"),
+        (f"submitter={'x' * 1001}", "submitter"),
+    ],
+)
+def test_filters_that_are_none_are_refused(server: Application, query: str, field: str) -> None:
+    answer = server.client.get(f"/api/jobs?{query}")
+    assert (answer.status_code, (answer.json or {})["field"]) == (422, field)
+
+
+def test_filters_that_match_few_of_many_are_read_off_indexes(server: Application) -> None:
+    model = server.submit(name="model", tags="rare,common")
+    with server.services.database.read() as connection:
+        row = dict(connection.execute(sa.select(jobs)).mappings().one())
+    others = range(2, 20_002)
+    ended = {"status": "completed", "phase": None, "submitter": "somebody"}
+    copies = [row | ended | {"id": number} for number in others]
+    tags = [{"tag": "common", "job_id": number} for number in others]
+
+    def fill(connection: sa.Connection) -> None:
+        connection.execute(jobs.update().values(submitter="ada"))
+        connection.execute(jobs.insert(), copies)
+        connection.execute(job_tags.insert(), tags)
+
+    server.services.database.write(fill)
+    filters: list[dict[str, Any]] = [
+        {"status": [Status.PENDING]},
+        {"status": [Status.PENDING, Status.RUNNING]},
+        {"tags": ["rare"]},
+        {"tags": ["common", "rare"]},
+        {"submitter": "ada"},
+    ]
+    for chosen in filters:
+        found, steps = looked_at(server, **chosen)
+        assert found == [model["id"]], chosen
+        assert steps < 20_000, chosen  # a look at each job takes more than ten times as many
+
+
+def looked_at(server: Application, **filters: Any) -> tuple[list[int], int]:
+    """The jobs that are found, and about how many steps the database takes for them."""
+    with server.services.database.read() as connection:
+        steps = 0
+        driver: Any = connection.connection.driver_connection
+        if server.services.database.is_sqlite:
+
+            def count() -> int:
+                nonlocal steps
+                steps += 10
+                return 0
+
+            driver.set_progress_handler(count, 10)
+        found = job_views.page(connection, limit=50, **filters)
+        if server.services.database.is_sqlite:
+            driver.set_progress_handler(None, 0)
+        return [job.id for job in found], steps

@@ -1,0 +1,1 @@
+"""A long run under faults; `python -m soak` in `tests/`, or `make soak`."""

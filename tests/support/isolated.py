@@ -1,0 +1,91 @@
+"""Attempts that run isolated, as far as this machine allows."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from dtrain.worker.config import Config
+from dtrain.worker.executors.base import Host, Plan
+from dtrain.worker.isolation import Isolation, Means
+from dtrain.worker.launcher import Running, launch
+from dtrain.worker.probe import found_isolation, needed
+from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
+from dtrain.worker.views import Views
+
+from .attempts import ended, new_attempt, step
+
+MIB = 1024**2
+GROW = """\
+kept = []
+def grow(mib):
+    for _ in range(mib): kept.append(bytearray(1024**2))
+"""
+"""The beginning of a script that takes memory."""
+
+
+def isolated(worker: WorkerFolder, host: Host) -> Isolation:
+    """The isolation of a worker that is root, without limits."""
+    views = Views(worker, worker.path / "config.json", host.variables, needed(host), [])
+    means = Means(uids=Config().uids, namespaces=True)
+    return Isolation(worker, means, views, memory=None, cpus=None, pids=4096)
+
+
+def not_isolated(worker: WorkerFolder) -> Isolation:
+    """The isolation of a worker that does without."""
+    views = Views(worker, worker.path / "config.json", {}, [], [])
+    means = Means(confines=False)
+    return Isolation(worker, means, views, memory=None, cpus=None, pids=4096)
+
+
+class Lab:
+    """A worker whose jobs run isolated.
+
+    Args:
+        home: of the worker.
+        settings: other than usual.
+    """
+
+    def __init__(self, home: Path, **settings: object) -> None:
+        home.mkdir(exist_ok=True)
+        self.settings = home / "config.json"
+        self.settings.write_text(json.dumps({"token": "the worker's secret"}))
+        config = msgspec.convert({"worker_name": "lab", **settings}, Config)
+        self.worker = WorkerFolder(config.folder(home))
+        self.host = Host(
+            worker_name="lab",
+            environments=self.worker.environments,
+            variables=os.environ,
+            python=Path(sys.executable),
+        )
+        self.isolation: Isolation = found_isolation(config, self.worker, self.settings, self.host)
+
+    def start(
+        self,
+        code: str,
+        *,
+        patience: float = 60.0,
+        env: dict[str, str] | None = None,
+        **spec: object,
+    ) -> Running:
+        """Start a script, with its variables."""
+        folder = new_attempt(self.worker, None, **spec)
+        main = step(folder, "main", code, **({} if env is None else {"env": env}))
+        plan = Plan(steps=[main], grace=5.0, patience=patience)
+        return launch(folder, self.isolation.enclosed(folder, plan))
+
+    def run(
+        self, code: str, *, env: dict[str, str] | None = None, **spec: object
+    ) -> tuple[ExitRecord, str]:
+        """Run a script to its end; how it ended, and its log."""
+        running = self.start(code, patience=60.0, env=env, **spec)
+        record = ended(running, 60)
+        return record, running.folder.log.read_text()
+
+    def group(self, folder: AttemptFolder, controller: str) -> Path:
+        """The control group of an attempt."""
+        return Path(folder.group[controller])

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from dtrain.protocol.images import image_name
+from dtrain.worker import registries
+from dtrain.worker.build_context import pack
+from dtrain.worker.docker_settings import Volume, complaint_of_volumes
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("python", ("python", "latest", "docker.io")),
+        ("python:3.9-slim", ("python", "3.9-slim", "docker.io")),
+        ("lab/torch:2.4", ("lab/torch", "2.4", "docker.io")),
+        ("ghcr.io/lab/torch", ("ghcr.io/lab/torch", "latest", "ghcr.io")),
+        ("localhost:5000/a__b/c-d.e:v1", ("localhost:5000/a__b/c-d.e", "v1", "localhost:5000")),
+        (f"a@sha256:{'0' * 64}", ("a", f"sha256:{'0' * 64}", "docker.io")),
+        (f"a:1@sha256:{'0' * 64}", ("a", f"sha256:{'0' * 64}", "docker.io")),
+    ],
+)
+def test_name_of_an_image_has_parts(text: str, parts: tuple[str, str, str]) -> None:
+    found = image_name(text)
+    assert found is not None
+    assert tuple(found) == parts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "Python", "a b", "a:", "a/", "/a", "a//b", "-a", "a:-1", "a@sha256:12", "a;b"),
+        *("a" * 300, "https://a/b", "a\n", "UPPER/a", "a:" + "t" * 129, "$(id)", "--privileged"),
+    ],
+)
+def test_what_is_no_name_of_an_image(text: str) -> None:
+    assert image_name(text) is None
+
+
+def packed(work: Path, files: dict[str, str]) -> tuple[str, dict[str, int]]:
+    """The hash of a bundle's archive, and the modes of what is in it."""
+    for name, content in files.items():
+        path = work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    file = io.BytesIO()
+    found = pack(work, file)
+    file.seek(0)
+    with tarfile.open(fileobj=file) as archive:
+        return found, {member.name: member.mode for member in archive}
+
+
+def test_archive_for_a_builder_is_told_by_its_content(tmp_path: Path) -> None:
+    files = {"Dockerfile": "FROM a\n", "main.py": "", "data/x": "1"}
+    first, modes = packed(tmp_path / "a", files)
+    assert packed(tmp_path / "b", dict(reversed(files.items())))[0] == first
+    assert packed(tmp_path / "c", {**files, "data/x": "2"})[0] != first
+    assert modes == {"Dockerfile": 0o666, "data": 0o777, "data/x": 0o666, "main.py": 0o666}
+
+
+def test_archive_for_a_builder_leaves_out_what_is_ignored(tmp_path: Path) -> None:
+    lines = "# no\n*.log\n/data\n!data/kept/*\n**/cache\nDockerfile\nsub/*.txt\n"
+    files = ["Dockerfile", "a.log", "sub/b.log", "sub/c.txt", "sub/cache/x", "data/x"]
+    files += ["data/kept/y", "main.py"]
+    _, modes = packed(tmp_path, {".dockerignore": lines, **dict.fromkeys(files, "")})
+    found = {name for name in modes if "." in name or "/" in name or name == "Dockerfile"}
+    assert found - {"data/kept"} == {
+        ".dockerignore",
+        "Dockerfile",
+        "data/kept/y",
+        "main.py",
+        "sub/b.log",
+    }
+
+
+def test_credentials_are_those_of_dockers_own_configuration(tmp_path: Path) -> None:
+    secret = base64.b64encode(b"me:pass:word").decode()
+    helper = tmp_path / "bin" / "docker-credential-test"
+    helper.parent.mkdir()
+    helper.write_text(
+        '#!/bin/sh\nread it\necho "{\\"Username\\": \\"$it\\", \\"Secret\\": \\"s\\"}"\n'
+    )
+    helper.chmod(0o755)
+    config = {
+        "auths": {"ghcr.io": {"auth": secret}, "https://index.docker.io/v1/": {"auth": secret}},
+        "credHelpers": {"helped.example": str(helper).rpartition("docker-credential-")[2]},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    def shown(name: str) -> dict[str, str]:
+        image = image_name(name)
+        assert image is not None
+        return registries.credentials(tmp_path, image)
+
+    mine = {"username": "me", "password": "pass:word"}
+    assert shown("ghcr.io/a/b") == {"serveraddress": "ghcr.io", **mine}
+    assert shown("python")["serveraddress"] == "https://index.docker.io/v1/"
+    assert shown("quay.io/a/b") == {}
+    assert set(registries.all_credentials(tmp_path)) == set(config["auths"])
+    assert registries.credentials(tmp_path / "none", image_name("a")) == {}  # type: ignore[arg-type]
+
+
+def test_volume_must_be_there_and_bring_no_engine_along(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    socket = tmp_path / "run" / "docker.sock"
+    socket.touch()
+
+    def complaint(*sources: Path) -> str:
+        volumes = [Volume(source=str(path), target="/data", read_only=True) for path in sources]
+        found = complaint_of_volumes(volumes, str(socket))
+        return found[1] if found else ""
+
+    (tmp_path / "data").mkdir()
+    assert complaint(tmp_path / "data") == ""
+    assert "no such path" in complaint(tmp_path / "missing")
+    assert "both be /data" in complaint(tmp_path / "data", tmp_path / "data")
+    for path in (socket, tmp_path / "run", tmp_path / "link", tmp_path, Path("/")):
+        assert "engine's socket" in complaint(path)
