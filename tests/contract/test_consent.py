@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 from support.queue import Hand, open_services, submitted
 
 from dtrain.protocol.consent import key_of
@@ -62,7 +62,7 @@ class Asked:
 
     def said(self) -> OfferSettled | DTrainError | None:
         """What the answer came to."""
-        self._thread.join(20)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         return self.result
 
@@ -250,7 +250,7 @@ def test_two_words_on_one_offer_are_one(services: Services) -> None:
     hand = owner(services)
     hand.poll(answer_on_page=True)
     asked = Asked(services, hand, job.id)
-    wait_for(lambda: hand.poll(offers=[job.id], answer_on_page=True).answers, 10, "the answer")
+    wait_for(lambda: hand.poll(offers=[job.id], answer_on_page=True).answers, "the answer")
     reply(hand, job.id, accept=False, reason="at the terminal")
     see_to(hand, job.id)
     said = asked.said()

@@ -18,7 +18,7 @@ from support.attempts import (
     new_attempt,
     wait_for_log,
 )
-from support.containers import PATIENCE, left_containers
+from support.containers import left_containers
 from support.processes import wait_for
 
 from dtrain.protocol.states import Cause
@@ -81,7 +81,7 @@ class Bench:
         return running.folder, ended(running)
 
 
-@pytest.fixture(params=[*sorted(EXECUTORS), pytest.param("docker", marks=PATIENCE)])
+@pytest.fixture(params=[*sorted(EXECUTORS), "docker"])
 def bench(
     request: pytest.FixtureRequest, host: Host, worker: WorkerFolder, tmp_path: Path
 ) -> Iterator[Bench]:
@@ -196,7 +196,7 @@ def test_stop_lets_the_job_end_in_its_own_way(bench: Bench) -> None:
     wait_for_log(running.folder, b"ready\n")
     assert running.phase == "main"
     running.stop(Cause.CANCELLED)
-    record = ended(running, timeout=4)
+    record = ended(running)
     assert (record.cause, record.exit_code, record.signal) == (Cause.CANCELLED, 3, None)
     assert running.folder.log.read_bytes() == b"ready\nsaving\n"
 
@@ -214,7 +214,7 @@ def test_job_that_ignores_sigterm_is_killed_after_its_grace(bench: Bench) -> Non
     wait_for_log(running.folder, b"ready\n")
     begin = time.monotonic()
     running.stop(Cause.HANDED_BACK)
-    record = ended(running, timeout=15)
+    record = ended(running)
     assert time.monotonic() - begin >= 5
     assert (record.cause, record.signal) == (Cause.HANDED_BACK, signal.SIGKILL)
     assert running.folder.log.read_bytes() == b"ready\nno\n"
@@ -227,7 +227,7 @@ def test_second_stop_at_once_ends_the_grace(bench: Bench) -> None:
     running.stop(Cause.HANDED_BACK)
     wait_for_log(running.folder, b"no\n")
     running.stop(Cause.CANCELLED, at_once=True)
-    record = ended(running, timeout=4)
+    record = ended(running)
     assert time.monotonic() - begin < 4
     assert (record.cause, record.signal) == (Cause.HANDED_BACK, signal.SIGKILL)
 
@@ -242,7 +242,7 @@ def test_stopped_process_is_woken_to_end(bench: Bench) -> None:
     )
     wait_for_log(running.folder, b"ready\n")
     running.stop(Cause.CANCELLED)
-    record = ended(running, timeout=4)
+    record = ended(running)
     assert (record.cause, record.exit_code) == (Cause.CANCELLED, 0)
     assert running.folder.log.read_bytes() == b"ready\nsaving\n"
 
@@ -274,7 +274,7 @@ def test_daemons_are_gone_after_the_job_has_ended(bench: Bench) -> None:
 def test_daemons_are_gone_after_a_stop(bench: Bench) -> None:
     running = bench.start(DAEMON + "daemon()\ndaemon(pipe=True)\ntime.sleep(60)")
     work = running.folder.work
-    wait_for(lambda: len(_working_in(work)) > 2, 15, "the job and two daemons")
+    wait_for(lambda: len(_working_in(work)) > 2, "the job and two daemons")
     running.stop(Cause.CANCELLED)
     assert ended(running).cause is Cause.CANCELLED
     assert _working_in(work) == []
@@ -303,7 +303,7 @@ def test_crowd_of_processes_is_gone_after_a_stop(bench: Bench) -> None:
         "os.write(1, b'there %d\\n' % os.getpid())\n"
         "signal.pause()\n"
     )
-    wait_for(lambda: running.folder.log.read_bytes().count(b"there") > 100, 30, "100 processes")
+    wait_for(lambda: running.folder.log.read_bytes().count(b"there") > 100, "100 processes")
     running.stop(Cause.CANCELLED, at_once=True)
     assert ended(running).cause is Cause.CANCELLED
     assert _working_in(running.folder.work) == []
@@ -324,7 +324,7 @@ def _is_in(pid: int, folder: Path) -> bool:
 
 def test_time_limit_ends_the_job(bench: Bench) -> None:
     running = bench.start("print('ready')\nimport time; time.sleep(60)", time_limit=1.0)
-    record = ended(running, timeout=15)
+    record = ended(running)
     assert (record.cause, record.signal) == (Cause.TIME_LIMIT, signal.SIGTERM)
     assert 1.0 <= record.duration < 4
 

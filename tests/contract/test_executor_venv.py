@@ -125,7 +125,7 @@ def test_requirements_from_windows_are_read(bench: Bench) -> None:
 def test_modules_of_the_bundle_do_not_disturb_the_preparation(bench: Bench) -> None:
     files = {"main.py": SHOW, "requirements.txt": "parrot", "subprocess.py": "1 / 0"}
     folder = new_attempt(bench.worker, {**files, "dtrain.py": "1 / 0", "uv.toml": "no toml"})
-    record = ended(launch(folder, bench.executor.prepare(folder)), timeout=60)
+    record = ended(launch(folder, bench.executor.prepare(folder)))
     assert record.exit_code == 0, folder.log.read_text()
 
 
@@ -195,7 +195,7 @@ def test_what_a_job_installs_stays_its_own(bench: Bench) -> None:
 
 def test_two_attempts_at_once_build_once(bench: Bench) -> None:
     both = [bench.start(SHOW, "parrot") for _ in range(2)]
-    assert [ended(running, timeout=60).exit_code for running in both] == [0, 0]
+    assert [ended(running).exit_code for running in both] == [0, 0]
     logs = [running.folder.log.read_text() for running in both]
     assert sum(" + parrot==2.0" in log for log in logs) == 1
     assert len(bench.shared()) == 1

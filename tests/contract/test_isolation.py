@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.attempts import end_attempts, ended, wait_for_log
 from support.isolated import GROW, MIB, Lab
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 from support.requirements import require
 
 from dtrain.protocol.states import Cause
@@ -193,7 +193,7 @@ def test_nothing_is_left_when_the_shim_is_killed(lab: Lab) -> None:
     running = lab.start(HIDES)
     wait_for_log(running.folder, b"hidden")
     os.kill(running.pid, signal.SIGKILL)
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     assert kill_rest(running.folder)
     assert cgroups.is_empty(running.folder.group)
     assert running.folder.exit is None
@@ -221,7 +221,7 @@ def test_what_cannot_be_killed_is_told_until_it_ends(lab: Lab) -> None:
     (freezer / "freezer.state").write_text("FROZEN")
     try:
         running.stop(Cause.CANCELLED, at_once=True)
-        wait_for(lambda: running.folder.stuck, 20, "the shim to say what is left")
+        wait_for(lambda: running.folder.stuck, "the shim to say what is left")
         assert running.folder.exit is None
         assert str(step.pid) in str(running.folder.stuck)
     finally:

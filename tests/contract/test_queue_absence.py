@@ -88,7 +88,7 @@ def test_job_that_was_assigned_to_a_worker_as_it_left_is_given_to_another(
     ref = hand.run_next()
     held = threading.Thread(target=lambda: brought.append(hand.poll(wait=20)))
     held.start()
-    wait_for(lambda: len(services.polls) == 1, 10, "the poll to be held")
+    wait_for(lambda: len(services.polls) == 1, "the poll to be held")
     hand.finish(ref, Cause.HANDED_BACK)
     held.join()
     assert brought[0].assignment is not None
@@ -110,7 +110,7 @@ def test_held_poll_of_a_worker_that_leaves_takes_no_job(services: Services) -> N
     answers: list[PollAnswer] = []
     thread = threading.Thread(target=lambda: answers.append(hand.poll(wait=10)))
     thread.start()
-    wait_for(lambda: len(services.polls), 10, "the poll to be held")
+    wait_for(lambda: len(services.polls), "the poll to be held")
     begun = time.monotonic()
     workers.leave(services, hand.id, Leave(session=hand.session, on_stop=OnStop.HAND_BACK))
     job = submitted(services)

@@ -23,7 +23,7 @@ from support.attempts import (
     wait_for_log,
 )
 from support.disks import fill
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 
 import dtrain
 from dtrain.protocol.errors import Conflict, DTrainError
@@ -126,7 +126,7 @@ def test_job_that_ended_before_its_stop_keeps_its_outcome(worker: WorkerFolder) 
     program = folder.step
     assert program is not None
     state = Path(f"/proc/{program.pid}/stat")
-    wait_for(lambda: ") Z " in state.read_text(), 10, "the job to end by itself")
+    wait_for(lambda: ") Z " in state.read_text(), "the job to end by itself")
     running.stop(Cause.CANCELLED)  # wakes the shim
     record = ended(running)
     assert (record.cause, record.exit_code) == (Cause.EXITED, 7)
@@ -135,7 +135,7 @@ def test_job_that_ended_before_its_stop_keeps_its_outcome(worker: WorkerFolder) 
 def test_stop_after_all_is_over_and_removed_does_nothing(worker: WorkerFolder) -> None:
     folder = new_attempt(worker)
     running = launch(folder, Plan(steps=[step(folder, "main", "print('done')")]))
-    assert running.wait(20)
+    assert running.wait(PATIENCE)
     folder.remove()
     running.stop(Cause.HANDED_BACK)
     assert not folder.path.exists()
@@ -191,7 +191,7 @@ def test_job_starts_with_ordinary_signals_and_without_a_terminal(worker: WorkerF
 def test_log_beyond_its_cap_keeps_beginning_and_end(worker: WorkerFolder) -> None:
     folder = new_attempt(worker)
     code = "import os, sys\nfor n in range(200_000): os.write(1, b'line %d\\n' % n)\n1 / 0\n"
-    record = run(folder, script(folder, code, log_cap=100_000), timeout=60)
+    record = run(folder, script(folder, code, log_cap=100_000))
     log = folder.log.read_bytes()
     head, end = log.split(b"[DTrain: ")
     count, end = end.split(b" bytes of output are left out here: the log has reached its cap]\n")
@@ -247,7 +247,7 @@ def test_job_goes_on_while_the_disk_of_its_log_is_full(
     running = launch(folder, script(folder, code))
     wait_for_log(folder, b"begin\n")
     fill(filler)
-    wait_for(lambda: running.phase == "main", 5, "the job")
+    wait_for(lambda: running.phase == "main", "the job")
     time.sleep(1)  # a while in which the disk stays full
     assert running.alive()
     filler.unlink()
@@ -343,6 +343,6 @@ def test_stop_gives_descendants_their_grace_after_the_main_program(worker: Worke
     running = launch(folder, script(folder, code))
     wait_for_log(folder, b"ready\n")
     running.stop(Cause.CANCELLED)
-    record = ended(running, timeout=4)
+    record = ended(running)
     assert (record.cause, record.signal) == (Cause.CANCELLED, signal.SIGTERM)
     assert folder.log.read_bytes() == b"ready\nsaved\n"

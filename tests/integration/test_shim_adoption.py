@@ -21,7 +21,7 @@ from support.attempts import (
     script,
     wait_for_log,
 )
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 
 from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause
@@ -147,17 +147,15 @@ def test_nothing_is_left_of_an_attempt_whose_shim_was_killed(worker: WorkerFolde
     neighbour = new_attempt(worker)
     other = launch(neighbour, script(neighbour, "import time; print('ready'); time.sleep(60)"))
     running = launch(folder, script(folder, FAMILY))
-    log = wait_for(
-        lambda: (log := folder.log.read_bytes()).count(b"\n") == 6 and log, 15, "the family"
-    )
+    log = wait_for(lambda: (log := folder.log.read_bytes()).count(b"\n") == 6 and log, "the family")
     (main,) = pids_in(log, "main")
     children = pids_in(log, "child")
     assert len(children) == 5
     os.kill(running.pid, signal.SIGKILL)
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     assert adopt(folder) is None
     assert folder.exit is None
-    wait_for(lambda: not is_running(main), 5, "the kernel to kill the main program")
+    wait_for(lambda: not is_running(main), "the kernel to kill the main program")
     assert all(is_running(pid) for pid in children)
     assert kill_rest(folder)
     assert not any(is_running(pid) for pid in children)
@@ -182,7 +180,7 @@ def test_agent_killed_while_it_launches_starts_the_job_once(worker: WorkerFolder
     plan = script(folder, code)
     command = [sys.executable, "-c", AGENT, str(worker.path), msgspec.json.encode(plan).decode()]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as agent:
-        wait_for(lambda: list(descendants(agent.pid)), 20, "the shim to be a process")
+        wait_for(lambda: list(descendants(agent.pid)), "the shim to be a process")
         agent.kill()
     running = adopt(folder)
     assert running is not None

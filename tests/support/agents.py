@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from .fake_server import TOKEN, Attempt, FakeServer
-from .processes import Running, clean_environment, wait_for
+from .processes import PATIENCE, Running, clean_environment, wait_for
 from .terminal import InTerminal
 
 CODE = """\
@@ -46,13 +46,13 @@ class RunningAgent(Running):
         assert not self.alive
         self.process = self._spawn()
 
-    def wait_for_end(self, timeout: float = 20) -> int:
+    def wait_for_end(self) -> int:
         """Wait until it ends by itself; its exit status."""
-        return self.process.wait(timeout)
+        return self.process.wait(PATIENCE)
 
-    def wait_for_text(self, text: str, timeout: float = 20) -> None:
+    def wait_for_text(self, text: str) -> None:
         """Wait until it has said something."""
-        wait_for(lambda: text in self.text(), timeout, f"the agent to say {text!r}")
+        wait_for(lambda: text in self.text(), f"the agent to say {text!r}")
 
 
 def write_settings(home: Path, server: FakeServer | str, **settings: object) -> None:
@@ -106,7 +106,7 @@ def start_in_terminal(
 def owner_code(home: Path, name: str = "worker-1") -> str:
     """The owner's code of a worker that has started."""
     file = home / "data" / name / "owner_code"
-    wait_for(file.exists, 20, "the owner's code")
+    wait_for(file.exists, "the owner's code")
     assert file.stat().st_mode & 0o077 == 0
     return file.read_text().strip()
 

@@ -68,7 +68,7 @@ class Bench:
     ) -> tuple[AttemptFolder, ExitRecord, str]:
         """Run it to its end; how it ended, and its log."""
         running = self.start(files, **spec)
-        record = ended(running, 60)
+        record = ended(running)
         return running.folder, record, running.folder.log.read_text(errors="replace")
 
     def close(self) -> None:

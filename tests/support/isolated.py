@@ -83,7 +83,7 @@ class Lab:
     ) -> tuple[ExitRecord, str]:
         """Run a script to its end; how it ended, and its log."""
         running = self.start(code, patience=60.0, env=env, **spec)
-        record = ended(running, 60)
+        record = ended(running)
         return record, running.folder.log.read_text()
 
     def group(self, folder: AttemptFolder, controller: str) -> Path:
