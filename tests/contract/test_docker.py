@@ -86,7 +86,7 @@ def test_fork_bomb_is_held_and_leaves_nothing(bench: Bench) -> None:
         "import os, time\n"
         "while True:\n"
         "    try: os.fork()\n"
-        "    except OSError: print('held', flush=True); time.sleep(60)\n"
+        "    except OSError: print('held', flush=True); time.sleep(3600)\n"
     )
     wait_for_log(running.folder, b"held\n")
     running.stop(Cause.CANCELLED, at_once=True)
@@ -250,7 +250,7 @@ def test_stop_while_it_is_prepared_leaves_nothing(bench: Bench, step: str) -> No
         bench.executor = bench.make(CLASSIC)
         files = {"main.py": "", "Dockerfile": "FROM python:3.9-slim\nRUN echo ready; sleep 60\n"}
     else:
-        backend = "import time; print('ready', flush=True); time.sleep(60)"
+        backend = "import time; print('ready', flush=True); time.sleep(3600)"
         project = '[build-system]\nrequires = []\nbuild-backend = "b"\nbackend-path = ["."]\n'
         files = {
             "main.py": "",

@@ -44,7 +44,7 @@ def without_groups(lab: Lab, memory: int | None = None) -> None:
 
 def test_memory_is_held_by_looking_where_there_are_no_groups(lab: Lab) -> None:
     without_groups(lab)
-    code = f"import os, time\n{GROW}if os.fork() == 0: grow(150)\ntime.sleep(60)\n"
+    code = f"import os, time\n{GROW}if os.fork() == 0: grow(150)\ntime.sleep(3600)\n"
     record, _ = lab.run(code, memory_gb=100 / 1024)
     assert record.cause is Cause.OUT_OF_MEMORY
     assert record.memory_limit == 100 * MIB

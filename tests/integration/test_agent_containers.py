@@ -113,7 +113,7 @@ def test_cancelled_job_leaves_no_container(
         "import signal, time\n"
         "signal.signal(15, signal.SIG_IGN)\n"
         "print('ready', flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
     attempt = server.wait_until_claimed(server.submit({"main.py": code}))
     server.wait(lambda: b"ready\n" in attempt.log, "the job to run")

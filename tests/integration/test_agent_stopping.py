@@ -51,7 +51,7 @@ def test_jobs_are_handed_back(tmp_path: Path, server: FakeServer, number: int) -
 
 
 def test_second_interrupt_kills(tmp_path: Path, server: FakeServer) -> None:
-    agent = start_agent(tmp_path / "worker", server)
+    agent = start_agent(tmp_path / "worker", server, is_patient=True)
     attempt = start_job(server, STUBBORN)
     agent.process.send_signal(signal.SIGINT)
     server.wait(lambda: b"saved" in attempt.log, "the job to ignore it")

@@ -560,10 +560,9 @@ def test_rules_start_and_decline_without_a_question(tmp_path: Path, server: Fake
 
 
 def test_rules_start_no_more_than_there_is_room_for(tmp_path: Path, server: FakeServer) -> None:
-    sleepers = [
-        server.submit({"main.py": "import time\ntime.sleep(1)\n"}, tags=["nightly"])
-        for _ in range(3)
-    ]
+    gate = tmp_path / "gate"
+    code = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+    sleepers = [server.submit({"main.py": code}, tags=["nightly"]) for _ in range(3)]
     for job in sleepers:
         server.offer(job)
     agent = start_in_terminal(tmp_path, server, poll_interval=0.5, accept_when=[{"tag": "nightly"}])
@@ -571,6 +570,7 @@ def test_rules_start_no_more_than_there_is_room_for(tmp_path: Path, server: Fake
     polls = len(server.polls)
     server.wait(lambda: len(server.polls) > polls + 1, "a poll")
     assert len(server.replies) == 1
+    gate.touch()
     for job in sleepers:
         server.wait_until_ended(job)
     assert [reply.accept for reply in server.replies] == [True] * 3

@@ -287,7 +287,7 @@ def test_attempt_that_crosses_the_hand_back_is_handed_back(
         attempts = Attempts(
             folder, link, executors, lambda: False, [], isolation, 30.0, console, lambda: None
         )
-        job = server.submit({"main.py": "import time; time.sleep(60)"})
+        job = server.submit({"main.py": "import time; time.sleep(3600)"})
         waiting, secret = server.waiting[0], folder.next_secret()
         with server.changed:
             server._claim(waiting, secret)

@@ -36,6 +36,12 @@ def site(tmp_path: Path) -> Iterator[Application]:
         yield found
 
 
+@pytest.fixture(autouse=True)
+def _patient_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, the worker sees to an answer in time."""
+    monkeypatch.setattr("dtrain.server.jobs.claim.ANSWER_TIME", 10 * PATIENCE)
+
+
 class Owned(Agent):
     """A worker whose owner has the code above; it sees to answers on a thread of its own."""
 
@@ -54,7 +60,7 @@ class Owned(Agent):
         """Settle the next answer from the page."""
 
         def work() -> None:
-            (given,) = self.look(wait=10, offers=offers)["answers"]
+            (given,) = self.look(wait=60, offers=offers)["answers"]
             proof = prove(
                 key_of(CODE, self.id),
                 given["id"],

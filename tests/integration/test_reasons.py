@@ -31,7 +31,7 @@ from support.stored import change_stored
 from dtrain.client.client import Client
 from dtrain.protocol.states import Reason
 
-WAITS = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n"
+WAITS = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(3600)\n"
 
 
 @dataclass
@@ -134,7 +134,7 @@ def crashes(place: Place) -> int:
 
 def runs_out_of_memory(place: Place) -> int:
     """It stays there, for a worker that can only look now and then at what its jobs use."""
-    takes = "import time\nheld = b'x' * 300 * 1024**2\ntime.sleep(600)\n"
+    takes = "import time\nheld = b'x' * 300 * 1024**2\ntime.sleep(3600)\n"
     return place.submit(takes, memory_gb=0.1)
 
 

@@ -40,7 +40,7 @@ from dtrain.worker.spool import WorkerFolder
 
 [folder] = WorkerFolder(Path(sys.argv[1])).attempts()
 print(launch(folder, msgspec.json.decode(sys.argv[2], type=Plan)).pid, flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -85,7 +85,7 @@ def test_job_outlives_its_agent_and_is_found_again(worker: WorkerFolder) -> None
 
 def test_adopted_attempt_can_be_stopped(worker: WorkerFolder) -> None:
     folder = new_attempt(worker)
-    launch(folder, script(folder, "import time; print('ready'); time.sleep(60)"))
+    launch(folder, script(folder, "import time; print('ready'); time.sleep(3600)"))
     wait_for_log(folder, b"ready\n")
     running = adopt(folder)
     assert running is not None
@@ -124,28 +124,28 @@ def _write(folder: AttemptFolder, name: str, content: object) -> None:
 FAMILY = """
 import os, sys, time
 def say(who): os.write(1, b'%s %d\\n' % (who, os.getpid()))
-def bare(): os.execve(sys.executable, [sys.executable, '-c', 'import time; time.sleep(60)'], {})
+def bare(): os.execve(sys.executable, [sys.executable, '-c', 'import time; time.sleep(3600)'], {})
 if os.fork() == 0:
-    say(b'child'); time.sleep(60)
+    say(b'child'); time.sleep(3600)
 if os.fork() == 0:
     say(b'child'); bare()              # no mark, but in the session
 if os.fork() == 0:
     os.setsid()
     if os.fork(): os._exit(0)
-    say(b'child'); time.sleep(60)      # a session of its own, but the mark
+    say(b'child'); time.sleep(3600)      # a session of its own, but the mark
 if os.fork() == 0:
     os.setsid(); say(b'child')
     if os.fork() == 0: say(b'child'); bare()     # neither, but its parent
-    time.sleep(60)
+    time.sleep(3600)
 say(b'main')
-time.sleep(60)
+time.sleep(3600)
 """
 
 
 def test_nothing_is_left_of_an_attempt_whose_shim_was_killed(worker: WorkerFolder) -> None:
     folder = new_attempt(worker)
     neighbour = new_attempt(worker)
-    other = launch(neighbour, script(neighbour, "import time; print('ready'); time.sleep(60)"))
+    other = launch(neighbour, script(neighbour, "import time; print('ready'); time.sleep(3600)"))
     running = launch(folder, script(folder, FAMILY))
     log = wait_for(lambda: (log := folder.log.read_bytes()).count(b"\n") == 6 and log, "the family")
     (main,) = pids_in(log, "main")
@@ -166,7 +166,7 @@ def test_nothing_is_left_of_an_attempt_whose_shim_was_killed(worker: WorkerFolde
 
 def test_killing_the_rest_takes_a_live_shim_along(worker: WorkerFolder) -> None:
     folder = new_attempt(worker)
-    running = launch(folder, script(folder, "import time; print('ready'); time.sleep(60)"))
+    running = launch(folder, script(folder, "import time; print('ready'); time.sleep(3600)"))
     wait_for_log(folder, b"ready\n")
     assert kill_rest(folder)
     assert running.wait(0)
@@ -176,7 +176,11 @@ def test_killing_the_rest_takes_a_live_shim_along(worker: WorkerFolder) -> None:
 def test_agent_killed_while_it_launches_starts_the_job_once(worker: WorkerFolder) -> None:
     """Once the shim is a process, the job is its own, whether or not it has said so yet."""
     folder = new_attempt(worker)
-    code = "import time; print('started', flush=True); time.sleep(1)"
+    code = (
+        "import os, time\n"
+        "print('started', flush=True)\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n"
+    )
     plan = script(folder, code)
     command = [sys.executable, "-c", AGENT, str(worker.path), msgspec.json.encode(plan).decode()]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as agent:
@@ -186,6 +190,7 @@ def test_agent_killed_while_it_launches_starts_the_job_once(worker: WorkerFolder
     assert running is not None
     with pytest.raises(Conflict):
         launch(folder, plan)
+    (folder.work / "go").touch()
     record = ended(running)
     assert (record.cause, record.exit_code) == (Cause.EXITED, 0)
     assert folder.log.read_bytes() == b"started\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from .attempts import GRACE
 from .fake_server import TOKEN, Attempt, FakeServer
 from .processes import PATIENCE, Running, clean_environment, wait_for
 from .terminal import InTerminal
@@ -20,6 +21,13 @@ from dtrain.worker.agent import main
 sys.exit(main(Path(sys.argv[1])))
 """
 """A program that runs an agent in the folder that is its argument."""
+_PATIENT = f"""\
+from functools import partial
+from dtrain.worker import agent
+agent.GRACE = {GRACE}
+agent.Host = partial(agent.Host, grace={GRACE})
+{CODE}"""
+"""Likewise; but its jobs have so much time to end that a test waits for less."""
 
 SAYS_WHERE = "import os, sys, time\nprint(os.getpid(), flush=True)\n"
 """The beginning of a script that tells its process's number in the first line of its log."""
@@ -78,12 +86,17 @@ def start_agent(
     home: Path,
     server: FakeServer | str,
     env: Mapping[str, str] | None = None,
+    *,
+    is_patient: bool = False,
     **settings: object,
 ) -> RunningAgent:
-    """Start an agent; settings go into its `config.json`, `env` into its environment."""
+    """Start an agent; settings go into its `config.json`, `env` into its environment.
+
+    A patient one gives its jobs longer to end than a test waits.
+    """
     write_settings(home, server, **settings)
     name = (env or {}).get("DTRAIN_WORKER_NAME", "agent")
-    command = [sys.executable, "-c", CODE, str(home)]
+    command = [sys.executable, "-c", _PATIENT if is_patient else CODE, str(home)]
     environment = clean_environment() | dict(env or {})
     return RunningAgent(name, command, home, environment, home / f"{name}.log")
 

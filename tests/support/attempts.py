@@ -17,6 +17,9 @@ from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
 
 from .processes import PATIENCE, wait_for
 
+GRACE = 10 * PATIENCE
+"""Seconds that a job is given to end: so many that one killed after them fails its test."""
+
 BUNDLE = BundleInfo(sha256="0" * 64, size=1, files=1)
 
 
@@ -42,7 +45,7 @@ def new_attempt(
 def script(folder: AttemptFolder, code: str, **plan: object) -> Plan:
     """A plan of one step that runs Python code without an environment."""
     main = step(folder, "main", code)
-    return Plan(**{"steps": [main], "grace": 5.0, **plan})  # type: ignore[arg-type]  # any field of it
+    return Plan(**{"steps": [main], "grace": GRACE, **plan})  # type: ignore[arg-type]  # any field of it
 
 
 def step(folder: AttemptFolder, name: str, code: str, **fields: object) -> Step:

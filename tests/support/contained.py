@@ -16,7 +16,7 @@ from dtrain.worker.image_keeper import ImageKeeper
 from dtrain.worker.launcher import Running, launch
 from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
 
-from .attempts import end_attempts, ended, new_attempt
+from .attempts import GRACE, end_attempts, ended, new_attempt
 from .containers import left_containers
 
 COUNTS = (
@@ -49,7 +49,7 @@ class Bench:
             environments=self.worker.environments,
             variables=variables,
             python=Path(sys.executable),
-            grace=5.0,
+            grace=GRACE,
         )
         usual = DockerSettings(image="python:3.9-slim", processes=1000, user=1000)
         described = msgspec.structs.replace(usual, **settings)
