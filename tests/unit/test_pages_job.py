@@ -110,7 +110,8 @@ def test_end_is_told_from_what_was_done_since_the_first_record() -> None:
     assert pace.ends is not None
     assert round((pace.ends - NOW).total_seconds()) == 250
     only = record(0, epoch=5, epochs=10)
-    assert (found := estimate.pace(only, only)) is not None and found.ends is None
+    assert (found := estimate.pace(only, only)) is not None
+    assert found.ends is None
     assert estimate.pace(record(0, loss=1.0), record(9, loss=0.5)) is None
 
 

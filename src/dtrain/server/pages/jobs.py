@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from dtrain.protocol.errors import Invalid
-from dtrain.protocol.messages import Job
+from dtrain.protocol.messages import Job, MetricRecord
 from dtrain.protocol.states import Status
 from dtrain.server.auth import services, submitter
 from dtrain.server.jobs import attempts, cancel, explain, logs, metrics, read, retry
@@ -88,8 +90,6 @@ def _context(job_id: int) -> JobContext:
     first = max(drawn.next - _TABLE_RECORDS, 0)
     latest = metrics.page(services(), job_id, attempt=job.attempt, after=first).records
     waits = job.status is Status.PENDING
-    runs = job.status is Status.RUNNING and latest
-    begun = metrics.page(services(), job_id, attempt=job.attempt, limit=1) if runs else None
     happened, more = read.history(services(), job_id, limit=_HISTORY)
     return JobContext(
         now=services().clock.now(),
@@ -101,8 +101,15 @@ def _context(job_id: int) -> JobContext:
         history=history.entries(happened, job.submitter),
         has_earlier=more,
         attempts=attempts.attempts(services(), job_id),
-        pace=estimate.pace(*begun.records, latest[-1]) if begun and latest else None,
+        pace=_pace(job, latest),
     )
+
+
+def _pace(job: Job, latest: Sequence[MetricRecord]) -> estimate.Pace | None:
+    if job.status is not Status.RUNNING or not latest:
+        return None
+    first = metrics.page(services(), job.id, attempt=job.attempt, limit=1).records
+    return estimate.pace(first[0], latest[-1]) if first else None
 
 
 def _log_tail(job: Job) -> LogTail | None:
