@@ -67,7 +67,7 @@ def record(**values: Any) -> bytes:
 
 def take(worker: ScriptedWorker, job: Job) -> Attempt:
     """The next job, executing."""
-    attempt = worker.take(60)
+    attempt = worker.take()
     assert attempt.job_id == job.id
     attempt.go_on()
     return attempt
