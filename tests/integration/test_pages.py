@@ -245,7 +245,8 @@ def test_job_that_waits_says_why(site: Application, agent: Agent) -> None:
     job_id = site.submit("big", gpus="2", labels="room=lab")["id"]
     text = text_of(page(site, f"/jobs/{job_id}"))
     assert "Why it waits" in text
-    assert "gpus: wants 2 , has 0" in text
+    assert "It is first in the queue." in text
+    assert "The job wants 2 GPUs, more than the worker has for jobs." in text
     assert "Nothing is logged yet." in text
 
 

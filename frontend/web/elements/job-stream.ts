@@ -1,13 +1,15 @@
 // <job-stream src="…">: one job's stream; feeds its log and charts and has the rest fetched again.
 
 import type { Job, LogPiece, MetricPage, MetricRecord } from "../messages";
-import { fractionOf, showProgress } from "../progress";
+import { fractionOf, showLeft, showProgress } from "../progress";
 import { Series, type ChartView } from "../series";
 import { Stream } from "../stream";
 import type { LogView } from "./log-view";
 import type { MetricChart } from "./metric-chart";
 
 const CHART_INTERVAL = 300;
+/** Milliseconds after which it is asked again what a job waits for. */
+const LOOK_AGAIN = 5_000;
 /** Values of a series that are fetched at the beginning, however many there are. */
 const POINTS = 2_000;
 
@@ -17,6 +19,8 @@ class JobStream extends HTMLElement {
   #seq = 0;
   #stream: Stream | undefined;
   #redraw: number | undefined;
+  #again: number | undefined;
+  #told = false;
   /** The series for which a chart was asked of the server; it may not give one to each. */
   #asked = new Set<string>();
 
@@ -33,6 +37,8 @@ class JobStream extends HTMLElement {
     this.addEventListener("htmx:after:swap", this.#drawCharts);
     this.addEventListener("change", this.#changeView);
     this.addEventListener("click", this.#resetZoom);
+    this.addEventListener("click", this.#showLog);
+    this.#again = setInterval(this.#lookAgain, LOOK_AGAIN);
     void this.#begin();
   }
 
@@ -58,6 +64,8 @@ class JobStream extends HTMLElement {
     this.removeEventListener("htmx:after:swap", this.#drawCharts);
     this.removeEventListener("change", this.#changeView);
     this.removeEventListener("click", this.#resetZoom);
+    this.removeEventListener("click", this.#showLog);
+    clearInterval(this.#again);
     this.#stream?.stop();
     clearTimeout(this.#redraw);
   }
@@ -84,8 +92,31 @@ class JobStream extends HTMLElement {
   #showJob(job: Job): void {
     const state = [job.status, job.phase, job.attempt, job.artifacts, job.cancel_requested].join(" ");
     const head = this.querySelector<HTMLElement>("[data-state]");
-    if (head?.dataset["state"] !== state) this.#refresh();
+    // What comes after the first is news of the job, also where its state is the same.
+    if (this.#told || head?.dataset["state"] !== state) this.#refresh();
+    this.#told = true;
   }
+
+  /** What a job waits for changes with other jobs and with workers, of which its stream is silent. */
+  #lookAgain = (): void => {
+    const waits = this.querySelector(".wait");
+    if (waits && !document.hidden) this.#refresh();
+  };
+
+  /** With a log that can be looked at here, a link to one leads there. */
+  #showLog = (event: Event): void => {
+    const link = (event.target as HTMLElement).closest<HTMLElement>("[data-show-log]");
+    const choice = this.querySelector<HTMLSelectElement>("log-view [data-attempt]");
+    const number = link?.dataset["showLog"] ?? "";
+    if (!link || !choice || ![...choice.options].some((option) => option.value === number)) return;
+    event.preventDefault();
+    if (choice.value !== number) {
+      choice.value = number;
+      choice.dispatchEvent(new Event("change", { bubbles: true }));
+    }
+    this.#log?.scrollIntoView({ block: "start" });
+    this.#log?.querySelector<HTMLElement>("[data-scroller]")?.focus({ preventScroll: true });
+  };
 
   #addRecord(record: MetricRecord): void {
     this.series.add(record);
@@ -121,8 +152,9 @@ class JobStream extends HTMLElement {
     const known = new Set(this.#charts.flatMap((chart) => chart.names));
     this.#drawCharts();
     const head = this.querySelector<HTMLElement>("[data-state]");
-    const latest = this.series.latest ?? null;
-    const placed = !head || showProgress(head, latest, fractionOf(latest));
+    const values = this.series.latest?.values ?? null;
+    const placed = !head || showProgress(head, values, fractionOf(values));
+    if (head) showLeft(head, this.series.latest);
     const unknown = this.series.names.filter((name) => !known.has(name) && !this.#asked.has(name));
     unknown.forEach((name) => this.#asked.add(name));
     if (!placed || unknown.length) this.#refresh();

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtrain.protocol.errors import Invalid, NotFound
-from dtrain.protocol.messages import Artifact, ArtifactList, BundleInfo, EventList, Job, JobPage
+from dtrain.protocol.messages import (
+    Artifact,
+    ArtifactList,
+    BundleInfo,
+    Event,
+    EventList,
+    Job,
+    JobPage,
+)
 from dtrain.protocol.states import Status
 from dtrain.server.store import artifacts as stored_artifacts
 from dtrain.server.store import events as stored_events
@@ -95,6 +103,26 @@ def events(services: Services, job_id: int) -> EventList:
         return EventList(events=stored_events.of_job(connection, job_id, _MAX_EVENTS))
 
 
+def history(
+    services: Services, job_id: int, *, before: int | None = None, limit: int = 100
+) -> tuple[list[Event], bool]:
+    """What has happened to a job, newest first, and whether more came before.
+
+    Args:
+        services: the server's parts.
+        job_id: the job's number.
+        before: the id of an event; what came before it. None begins with the latest.
+        limit: events at most.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    with services.database.read() as connection:
+        job_views.get(connection, job_id)
+        found = stored_events.before(connection, job_id, before, limit + 1)
+    return found[:limit], len(found) > limit
+
+
 def bundle(services: Services, job_id: int) -> tuple[BundleInfo, Path]:
     """A job's bundle and where its ZIP is.
 
@@ -116,6 +144,12 @@ def artifacts(services: Services, job_id: int, *, attempt: int | None = None) ->
         if attempt is not None and not 1 <= attempt <= job.attempt:
             raise NotFound(f"Job {job_id} has no attempt {attempt}.", field="attempt")
         return ArtifactList(artifacts=stored_artifacts.listing(connection, job_id, attempt))
+
+
+def attempts_with_artifacts(services: Services, job_id: int) -> list[int]:
+    """The numbers of a job's attempts that left something, rising."""
+    with services.database.read() as connection:
+        return stored_artifacts.attempts_with_any(connection, job_id)
 
 
 def artifact(

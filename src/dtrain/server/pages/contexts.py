@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dtrain.protocol.messages import (
     Artifact,
@@ -15,11 +15,15 @@ from dtrain.protocol.messages import (
     LogLine,
     MetricRecord,
     Worker,
+    WorkerFit,
 )
 from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.states import Status
 from dtrain.protocol.worker_messages import Offer
+from dtrain.server.jobs.attempts import AttemptRecord
 
+from .commands import Commands
+from .estimate import Pace
 from .formats import number, percent
 
 
@@ -165,6 +169,7 @@ class LogTail:
 class HistoryEntry:
     """One thing that happened to a job."""
 
+    id: int
     at: datetime
     kind: str
     text: str
@@ -193,6 +198,29 @@ class JobContext:
     """The latest, newest first."""
     artifacts: list[Artifact]
     history: list[HistoryEntry]
+    """The latest, newest first."""
+    has_earlier: bool
+    """Whether more happened before that."""
+    attempts: list[AttemptRecord]
+    """The latest first."""
+    pace: Pace | None
+    """How fast the job goes while it runs, where its records tell."""
+
+    FITS = 20
+    """Workers that an explanation shows."""
+    FILES = 12
+    """Artifacts that the page shows."""
+
+    @property
+    def waited(self) -> timedelta | None:
+        """How long it took until a worker had it; None if none has."""
+        return self.attempts[-1].began - self.job.created_at if self.attempts else None
+
+    @property
+    def fits(self) -> list[WorkerFit]:
+        """What keeps the job off each worker, those first that are nearest to taking it."""
+        found = self.explanation.workers if self.explanation else []
+        return sorted(found, key=_distance)
 
     @property
     def tab(self) -> TabState:
@@ -210,12 +238,39 @@ class JobContext:
         return " ".join("" if part is None else str(part).lower() for part in parts)
 
 
+def _distance(fit: WorkerFit) -> tuple[bool, bool, bool, int, str]:
+    lasting = any(short.lasting for short in fit.shortfalls)
+    return fit.declined, lasting, fit.state != "online", len(fit.shortfalls), fit.worker
+
+
 @dataclass(frozen=True)
 class JobPageContext:
     """`/jobs/<id>`."""
 
     job: JobContext
     log: LogTail | None
+    commands: Commands
+
+
+@dataclass(frozen=True)
+class HistoryContext:
+    """`/jobs/<id>/history`."""
+
+    now: datetime
+    job: Job
+    entries: list[HistoryEntry]
+    """Newest first."""
+    is_latest: bool
+    """Whether nothing has happened since."""
+    has_earlier: bool
+
+
+@dataclass(frozen=True)
+class CloneContext:
+    """`/jobs/<id>/clone`."""
+
+    job: Job
+    form: SubmitForm
 
 
 @dataclass(frozen=True)
