@@ -1,0 +1,66 @@
+"""What a job's latest records let one expect: its key metric's course, and when it will end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dtrain.protocol.messages import Job, MetricRecord
+from dtrain.protocol.progress import fraction_of, number
+from dtrain.protocol.states import Status
+
+from .formats import metrics
+
+WIDTH, HEIGHT = 64, 20
+"""Of a sparkline, in pixels."""
+_EDGE = 1.5
+
+
+@dataclass(frozen=True)
+class Sparkline:
+    """The course of a job's key metric."""
+
+    name: str
+    points: str
+    """As SVG has it."""
+
+
+def key_metric(record: Mapping[str, Any] | None) -> str | None:
+    """The metric that stands for a job: the first that its records name."""
+    return next((name for name, _ in metrics(record)), None)
+
+
+def sparkline(job: Job, records: Sequence[MetricRecord]) -> Sparkline | None:
+    """The course of the key metric; None where there is no line to draw."""
+    name = key_metric(job.progress)
+    if name is None:
+        return None
+    values = [(record.seq, number(record.values.get(name))) for record in records]
+    known = [(seq, value) for seq, value in values if value is not None and abs(value) < 1e300]
+    if len(known) < 2:
+        return None
+    first, last = known[0][0], known[-1][0]
+    low, high = min(value for _, value in known), max(value for _, value in known)
+    across, down = (WIDTH - 2 * _EDGE) / (last - first), HEIGHT - 2 * _EDGE
+
+    def place(seq: int, value: float) -> str:
+        share = (value - low) / (high - low) if high > low else 0.5
+        return f"{_EDGE + (seq - first) * across:.1f},{HEIGHT - _EDGE - share * down:.1f}"
+
+    return Sparkline(name, " ".join(place(seq, value) for seq, value in known))
+
+
+def end_of(job: Job, records: Sequence[MetricRecord], now: datetime) -> datetime | None:
+    """When a running job will be done if it goes on as its records show; None if they do not."""
+    if job.status is not Status.RUNNING:
+        return None
+    shares = [(record.at, fraction_of(record.values)) for record in records]
+    known = [(at, share) for at, share in shares if share is not None]
+    if len(known) < 2:
+        return None
+    (begun, before), (latest, after) = known[0], known[-1]
+    if not (after > before and latest > begun):
+        return None
+    return max(latest + (latest - begun) * ((1 - after) / (after - before)), now)
