@@ -142,7 +142,8 @@ def _with_tag(tag: str) -> sa.Select[Any]:
 
 
 def _tagged(tag: str) -> sa.ColumnElement[bool]:
-    return sa.exists().where(job_tags.c.tag == tag, job_tags.c.job_id == jobs.c.id)
+    other = job_tags.alias()
+    return sa.exists().where(other.c.tag == tag, other.c.job_id == jobs.c.id)
 
 
 def _by_tag(
