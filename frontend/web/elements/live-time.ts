@@ -21,7 +21,8 @@ class LiveTime extends HTMLElement {
     const seconds = (Date.now() + ahead - Date.parse(this.getAttribute("since") ?? "")) / 1000;
     if (Number.isNaN(seconds)) return;
     const mode = this.getAttribute("mode");
-    const text = mode === "duration" ? duration(seconds) : mode === "left" ? duration(-seconds) : age(seconds);
+    const text =
+      mode === "left" ? duration(-seconds) : mode === "duration" ? duration(seconds) : age(seconds);
     const place = this.firstElementChild ?? this;
     if (place.textContent !== text) place.textContent = text;
   }

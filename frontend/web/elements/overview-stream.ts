@@ -1,7 +1,8 @@
 // <overview-stream src="…">: keeps the lists of jobs and workers on a page current.
 //
 // A change makes htmx fetch the list's fragment again, seldom and only as much as is seen. The
-// progress of a job is written into its row, where the row has a place for it.
+// progress of a job is written into its row, where the row has a place for it; what is drawn of it
+// comes with the fragment now and then.
 
 import type { Progress } from "../messages";
 import { showProgress } from "../progress";
@@ -35,11 +36,12 @@ class OverviewStream extends HTMLElement {
 
   #showProgress({ job_id, progress, fraction }: Progress): void {
     const row = this.querySelector<HTMLElement>(`[data-job="${job_id}"]`);
-    if (row && !showProgress(row, progress, fraction)) changed("jobs");
+    if (!row) return;
+    changed(showProgress(row, progress, fraction) ? "progress" : "jobs");
   }
 }
 
-function changed(what: "jobs" | "workers"): void {
+function changed(what: "jobs" | "workers" | "progress"): void {
   document.body.dispatchEvent(new CustomEvent(`dtrain:${what}`));
 }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from dtrain.protocol.messages import MetricRecord
+from dtrain.protocol.messages import Job, MetricRecord
 from dtrain.protocol.progress import fraction_of
+from dtrain.protocol.states import Status
 
 
 @dataclass(frozen=True)
@@ -32,3 +34,12 @@ def pace(first: MetricRecord, latest: MetricRecord) -> Pace | None:
         left = (1 - share) * took / (share - before)
         ends = latest.at + timedelta(seconds=min(left, 10**9))
     return Pace(first.at, before, ends)
+
+
+def end_of(job: Job, records: Sequence[MetricRecord], now: datetime) -> datetime | None:
+    """When a running job will be done if it goes on as its records show; None if they do not."""
+    known = [record for record in records if fraction_of(record.values) is not None]
+    if job.status is not Status.RUNNING or len(known) < 2:
+        return None
+    found = pace(known[0], known[-1])
+    return max(found.ends, now) if found is not None and found.ends is not None else None

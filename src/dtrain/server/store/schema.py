@@ -77,6 +77,7 @@ jobs = Table(
     ),
     Index(None, "status", "request_key", "priority", "id"),
     Index(None, "status", "id"),
+    Index(None, "status", "priority", "id"),
     Index(None, "worker_id", "id"),
     Index(None, "submitter", "id"),
     Index(None, "not_before"),
