@@ -10,7 +10,7 @@ from typing import Any
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
 SCREENSHOTS = Path(__file__).parents[2] / "test-results"
-_PATIENCE_MS = 20_000
+_PATIENCE_MS = 60_000
 _ARGUMENTS = [
     "--no-sandbox",  # Chromium does not run as root with it
     "--disable-gpu",

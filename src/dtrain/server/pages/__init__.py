@@ -11,7 +11,7 @@ from flask import Flask, url_for
 from dtrain.protocol import routes
 from dtrain.server.auth import csrf_token
 
-from . import dashboard, formats, jobs, workers
+from . import compare, dashboard, formats, jobs, workers
 
 
 def register(app: Flask) -> None:
@@ -19,6 +19,7 @@ def register(app: Flask) -> None:
     app.register_blueprint(dashboard.blueprint)
     app.register_blueprint(jobs.blueprint)
     app.register_blueprint(workers.blueprint)
+    app.register_blueprint(compare.blueprint)
     app.jinja_env.filters.update(formats.FILTERS)
     app.jinja_env.globals.update(api=_api, asset=_asset, csrf_token=csrf_token)
     app.jinja_env.finalize = formats.without_overrides
