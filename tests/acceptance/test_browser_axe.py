@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
-from support.checks import ROOT
 from support.example_job import zip_of
+from support.frontend import tool
 from support.processes import RunningServer, start_server
 from support.scripted_worker import ScriptedWorker
 
 from dtrain.client.client import Client
 
-FRONTEND = ROOT / "frontend"
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 PAGES = {
     "jobs": "/",
@@ -44,12 +42,7 @@ async (levels) => {
 @pytest.fixture(scope="module")
 def axe() -> Path:
     """The program that looks for mistakes, as the frontend's lock file names it."""
-    script = FRONTEND / "node_modules" / "axe-core" / "axe.min.js"
-    if not script.exists():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.syspath_prepend(FRONTEND)
-            importlib.import_module("build_assets").install(with_checks=True)
-    return script
+    return tool("axe-core/axe.min.js")
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from dtrain.protocol.messages import WorkerMetrics
 
 LOOKS: list[tuple[int, Any]] = [(360, "light"), (360, "dark"), (2560, "light"), (1280, "dark")]
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def server(

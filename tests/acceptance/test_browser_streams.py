@@ -27,6 +27,8 @@ window.Notification = class extends EventTarget {
 HIDE = """Object.defineProperty(document, "hidden", { get: () => true, configurable: true })"""
 LOOK = """delete document.hidden; document.dispatchEvent(new Event("visibilitychange"))"""
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture
 def scripted(server: RunningServer) -> Iterator[ScriptedWorker]:

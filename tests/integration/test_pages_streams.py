@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checks import ROOT
-
-FRONTEND = ROOT / "frontend"
+from support.frontend import FRONTEND, builder
 
 SCRIPT = """
 import { SharedStreams } from "./web/streams/shared";
@@ -93,9 +90,7 @@ process.exit();
 def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the tabs of the script were told."""
     folder: Path = tmp_path_factory.mktemp("streams")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FRONTEND)
-        build = importlib.import_module("build_assets")
+    build = builder()
     bundler = FRONTEND / "node_modules" / "esbuild" / "bin" / "esbuild"
     if not bundler.exists():
         build.install()

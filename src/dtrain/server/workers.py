@@ -414,5 +414,6 @@ def _takes_nothing(row: stored.WorkerRow, running: int, now: float) -> str | Non
         return "Its agent is ending: it finishes what runs and takes nothing new."
     if running >= row.capacity.slots:
         slots = row.capacity.slots
-        return f"All of its slots are taken; it runs {slots} job{'' if slots == 1 else 's'} at once."
+        at_once = "one job" if slots == 1 else f"{slots} jobs"
+        return f"All of its slots are taken; it runs {at_once} at once."
     return None

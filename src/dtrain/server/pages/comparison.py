@@ -44,6 +44,11 @@ class Result:
         """Whether the jobs did not end at the same value."""
         return len({cell and cell.last for cell in self.cells}) > 1
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether a value of it is a number."""
+        return any(cell is not None and cell.least is not None for cell in self.cells)
+
     def mark(self, cell: Summary | None) -> str:
         """`lowest` or `highest`, if the value is that and another job's is not; else nothing."""
         finite = [one.last for one in self.cells if one and not isinstance(one.last, str)]
@@ -93,8 +98,8 @@ class CompareContext:
     @property
     def charts(self) -> list[Result]:
         """The series that are drawn: those of which a value is a number."""
-        drawn = (row for row in self.results if any(cell and cell.least is not None for cell in row.cells))
-        return list(drawn)[:_MOST_CHARTS]
+        drawn = [row for row in self.results if row.is_drawn]
+        return drawn[:_MOST_CHARTS]
 
     @property
     def parameters(self) -> list[tuple[str, list[Row]]]:
