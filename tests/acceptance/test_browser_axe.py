@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 from support.example_job import zip_of
 from support.frontend import tool
-from support.processes import RunningServer, start_server
+from support.processes import PATIENCE, RunningServer, start_server
 from support.scripted_worker import ScriptedWorker
 
 from dtrain.client.client import Client
@@ -56,7 +56,7 @@ def server(
     client, worker = Client(found.url), ScriptedWorker(found)
     for number, name in enumerate(("completed", "failed", "running"), 1):
         client.submit(bundle, name=name, tags=["tag"], args=[f"--lr=0.{number}"])
-        attempt = worker.take(60)
+        attempt = worker.take()
         attempt.go_on()
         attempt.log(b"INFO: begins\nWARNING: warns\nERROR: fails\n\x1b[33myellow\x1b[0m\n")
         for epoch in (1, 2, 3):
@@ -83,14 +83,13 @@ def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Browse
     found.close()
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_accessible(
     context: BrowserContext, server: RunningServer, axe: Path, name: str
 ) -> None:
     worker = server.json("/api/workers")["workers"][0]["id"]
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(1000 * PATIENCE)
     page.goto(server.url + PAGES[name].format(worker=worker))
     if page.locator("connection-status").count():
         expect(page.locator("connection-status")).not_to_be_empty()

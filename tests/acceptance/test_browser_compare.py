@@ -13,15 +13,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.browser import SCREENSHOTS, has_stayed, stay, visit
 from support.example_job import zip_of
-from support.processes import RunningServer, start_server
+from support.processes import PATIENCE, RunningServer, start_server
 from support.scripted_worker import Attempt, ScriptedWorker
 
 from dtrain.client.client import Client
 from dtrain.protocol.messages import WorkerMetrics
 
 LOOKS: list[tuple[int, Any]] = [(360, "light"), (360, "dark"), (2560, "light"), (1280, "dark")]
-
-pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +167,7 @@ def _tell_of_a_day(home: Path, worker_id: str) -> None:
         )
         rows.append((worker_id, now - back, msgspec.json.encode(metrics).decode()))
     (file,) = (path for path in home.rglob("*.db") if "before" not in path.name)
-    connection = sqlite3.connect(file, timeout=60)
+    connection = sqlite3.connect(file, timeout=PATIENCE)
     with connection:
         connection.executemany("INSERT OR IGNORE INTO worker_samples VALUES (?, ?, ?)", rows)
     connection.close()

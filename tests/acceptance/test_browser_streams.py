@@ -27,7 +27,7 @@ window.Notification = class extends EventTarget {
 HIDE = """Object.defineProperty(document, "hidden", { get: () => true, configurable: true })"""
 LOOK = """delete document.hidden; document.dispatchEvent(new Event("visibilitychange"))"""
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def bundle(tmp_path: Path) -> Path:
 
 def take(scripted: ScriptedWorker) -> Attempt:
     """The next job, executing."""
-    attempt = scripted.take(60)
+    attempt = scripted.take()
     attempt.go_on()
     return attempt
 
@@ -65,7 +65,7 @@ def open_streams(server: RunningServer) -> int:
 
 def have_streams(server: RunningServer, count: int) -> None:
     """Wait until the server holds so many."""
-    wait_for(lambda: open_streams(server) == count or None, 60, f"{count} open streams")
+    wait_for(lambda: open_streams(server) == count or None, f"{count} open streams")
 
 
 def opened(page: Page, address: str) -> Page:
@@ -171,7 +171,7 @@ def test_browser_tells_when_a_watched_job_ends(
     first.finish(exit_code=1)
     expect(page).to_have_title(re.compile("^● failed"))
     told = "[...window.told]"
-    wait_for(lambda: page.evaluate(told) or elsewhere.evaluate(told), 60, "a notification")
+    wait_for(lambda: page.evaluate(told) or elsewhere.evaluate(told), "a notification")
     assert page.evaluate(told) + elsewhere.evaluate(told) == ["Job #1 failed: watched"]
     page.evaluate(LOOK)
     expect(page).to_have_title(re.compile("^failed"))

@@ -6,7 +6,6 @@ import pytest
 from support.frontend import builder, tool
 
 
-@pytest.mark.timeout(300)
 def test_types_of_the_frontend_hold() -> None:
     build = builder()
     try:

@@ -107,9 +107,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-pytestmark = pytest.mark.timeout(300)
-
-
 def test_tabs_share_a_connection_and_are_told_the_same(done: dict[str, Any]) -> None:
     assert done["all"] == {
         "one": ["connecting", "open", "begun", "job"],
