@@ -18,7 +18,7 @@ const AXES = new Set([
 
 /** How charts are drawn. */
 export interface ChartView {
-  axis: "step" | "time";
+  axis: "step" | "time" | "clock";
   log: boolean;
   /** From 0, not at all, to less than 1. */
   smoothing: number;

@@ -492,3 +492,44 @@ def test_upload_of_a_broken_form_is_an_error_page(site: Application) -> None:
     )
     assert answer.status_code in {400, 422}
     assert answer.mimetype == "text/html"
+
+
+# `/compare`
+
+
+def test_comparison_shows_what_differs(site: Application, agent: Agent) -> None:
+    site.submit("first", args="--lr=0.1\n--deep", env="SEED=1")
+    site.submit(HOSTILE, args="--lr=0.2\n--deep", env="SEED=1", tags="x")
+    agent.claim()
+    log = b'PROGRESS: {"step": 1, "loss": 3, "acc": 0.5}\nPROGRESS: {"step": 2, "loss": 0.25}\n'
+    agent.report("POST", f"{routes.ATTEMPT_LOG}?offset=0", data=log)
+    html = page(site, "/compare?jobs=2,1,2")
+    assert HOSTILE not in html
+    text = text_of(html)
+    assert "--lr ≠ 0.2 0.1" in text
+    assert "--deep on on" in text
+    assert "SEED 1 1" in text
+    assert "Tags ≠ x –" in text
+    assert "loss ≠ – 0.25 0.25 to 3" in text
+    assert "acc ≠ – 0.5" in text  # it stands in an earlier record alone
+    assert "Compare the others without it" not in html
+
+
+@pytest.mark.parametrize(
+    ("jobs", "status", "sentence"),
+    [
+        ("", 200, "Name the numbers of 2 to 20 jobs"),
+        ("1", 200, "Name the numbers of 2 to 20 jobs"),
+        ("1,1", 422, "Name 2 to 20 jobs to compare; these are 1."),
+        ("1,7,8", 404, "There is no job 7 or 8; compare the others without it."),
+        ("1,99999999999999999999999", 404, "There is no job"),
+        ("one,two", 422, "Name the jobs by their numbers, with commas between them."),
+        ("1,%00", 422, "Name"),
+        (",".join(map(str, range(1, 22))), 422, "these are 21."),
+    ],
+)
+def test_comparison_says_what_is_wrong(
+    site: Application, jobs: str, status: int, sentence: str
+) -> None:
+    site.submit()
+    assert sentence in text_of(page(site, f"/compare?jobs={jobs}", status))

@@ -29,6 +29,7 @@ WORKERS = "/api/workers"
 WORKER = "/api/workers/{worker_id}"
 WORKER_DRAIN = "/api/workers/{worker_id}/drain"
 WORKER_RESUME = "/api/workers/{worker_id}/resume"
+WORKER_SAMPLES = "/api/workers/{worker_id}/samples"
 WORKER_OFFERS = "/api/workers/{worker_id}/offers"
 WORKER_OFFER = "/api/workers/{worker_id}/offers/{job_id}"
 

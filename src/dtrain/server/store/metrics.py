@@ -97,3 +97,21 @@ def _record(row: sa.Row[Any]) -> MetricRecord:
     return MetricRecord(
         seq=row.seq, step=row.step, at=moment(row.at), values=msgspec.json.decode(row.record)
     )
+
+
+_LOOKS = 20
+"""Records that are looked into for a name that may stand elsewhere in them."""
+
+
+def latest(connection: sa.Connection, job_id: int, attempt: int, name: str) -> Any | None:
+    """The last value of a series, also if later records are without it; None if there is none."""
+    key = msgspec.json.encode(name).decode()
+    rows = connection.execute(
+        sa.select(metric_records.c.record)
+        .where(metric_records.c.job_id == job_id, metric_records.c.attempt == attempt)
+        .where(metric_records.c.record.contains(f"{key}:", autoescape=True))
+        .order_by(metric_records.c.seq.desc())
+        .limit(_LOOKS)
+    )
+    records = (msgspec.json.decode(row.record) for row in rows)
+    return next((record[name] for record in records if name in record), None)

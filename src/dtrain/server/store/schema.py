@@ -156,6 +156,16 @@ workers = Table(
     Column("last_seen", Double, nullable=False),
 )
 
+worker_samples = Table(
+    "worker_samples",
+    metadata,
+    Column("worker_id", String(36), nullable=False),
+    # Counted from the epoch.
+    Column("minute", Integer, nullable=False),
+    Column("metrics", Text, nullable=False),
+    PrimaryKeyConstraint("worker_id", "minute"),
+)
+
 offers = Table(
     "offers",
     metadata,
