@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 from support.attempts import ended, wait_for_log
 from support.contained import COUNTS, Bench
-from support.containers import PATIENCE, TestEngine, private_engine
+from support.containers import TestEngine, private_engine
+from support.processes import PATIENCE
 from support.registry import forget, log_in, running_registry
 from support.relay import Fault, relay
 
 from dtrain.protocol.states import Cause
 from dtrain.worker.spool import WorkerFolder
-
-pytestmark = PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def test_engine_that_keeps_containers_may_be_restarted(
     wait_for_log(running.folder, b"line 20\n")
     engine_to_kill.end(number)
     engine_to_kill.start("--live-restore")
-    record = ended(running, 40)
+    record = ended(running)
     log = running.folder.log.read_text()
     lines = [line for line in log.splitlines() if line.startswith("line ")]
     assert lines == [f"line {n}" for n in range(200)]
@@ -62,7 +61,7 @@ def test_engine_that_takes_containers_along_costs_no_job_its_outcome(
     wait_for_log(running.folder, b"line 20\n")
     engine_to_kill.end(number)
     engine_to_kill.start()
-    record = ended(running, 40)
+    record = ended(running)
     assert record.cause is Cause.SHIM_LOST
     assert "has ended the container" in str(record.message)
 
@@ -82,10 +81,10 @@ def test_engine_may_be_restarted_in_the_middle_of_a_build(
         "another.txt": secrets.token_hex(),
     }
     running = doomed.start(files)
-    wait_for_log(running.folder, b"at work\n", 120)
+    wait_for_log(running.folder, b"at work\n")
     engine_to_kill.end(number)
     engine_to_kill.start()
-    record = ended(running, 240)
+    record = ended(running)
     assert record.exit_code == 0, running.folder.log.read_text()
     assert running.folder.log.read_text().endswith("built\n")
 
@@ -102,12 +101,12 @@ def test_engine_may_be_restarted_in_the_middle_of_a_fetch(
         image = registry.image.replace(registry.host, host)
         line.faults += [Fault(after=2**20, upward=False, holds=True)] * 20
         running = doomed.start({"main.sh": "echo runs"}, image=image, main_entry="main.sh")
-        assert line.held.wait(120)
+        assert line.held.wait(PATIENCE)
         engine_to_kill.end(signal.SIGKILL)
         line.faults.clear()
         line.over.set()
         engine_to_kill.start()
-        record = ended(running, 240)
+        record = ended(running)
         log = running.folder.log.read_text()
         assert record.exit_code == 0, log
         assert log.endswith("\nruns\n")

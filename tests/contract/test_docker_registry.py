@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 from support.attempts import ended, wait_for_log
 from support.contained import Bench
-from support.containers import PATIENCE, TestEngine
+from support.containers import TestEngine
+from support.processes import PATIENCE
 from support.registry import Registry, forget, log_in, log_in_by_helper, running_registry
 from support.relay import Fault, relay
 
 from dtrain.protocol.states import Cause
 from dtrain.worker.spool import WorkerFolder
-
-pytestmark = PATIENCE
 
 JOB = {"main.sh": "echo runs"}
 
@@ -89,10 +88,10 @@ def test_fetch_is_seen_as_it_goes(bench: Bench, registry: Registry, tmp_path: Pa
         image = registry.image.replace(registry.host, host)
         line.faults += [Fault(after=2**20, upward=False, holds=True)] * 20
         running = bench.start(JOB, image=image, main_entry="main.sh")
-        assert line.held.wait(120)
-        wait_for_log(running.folder, b"Pulling from lab/shell", 60)
+        assert line.held.wait(PATIENCE)
+        wait_for_log(running.folder, b"Pulling from lab/shell")
         assert b"Pull complete" not in running.folder.log.read_bytes()
         line.faults.clear()
         line.over.set()  # cut: the engine asks for the rest
-        assert ended(running, 120).exit_code == 0, running.folder.log.read_text()
+        assert ended(running).exit_code == 0, running.folder.log.read_text()
         forget(bench.engine, image)

@@ -19,13 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 from dtrain.protocol.errors import DTrainError
 from dtrain.worker.engine import Engine
 
 from .checks import ROOT
-from .processes import MARK, clean_environment, tail, wait_for
+from .processes import MARK, PATIENCE, clean_environment, tail, wait_for
 from .requirements import require
 
 IMAGES = ("python:3.9-slim", "python:3.11-slim")
@@ -44,8 +42,6 @@ CMD ["python", "main.py"]
 """As the manual has it."""
 
 _PACKAGES = "python3,python3-pip,python-is-python3"
-PATIENCE = pytest.mark.timeout(600)
-"""For tests with an engine: the first of them may make its image, which takes a minute or more."""
 
 _LEFT_OUT = (
     *("proc/*", "sys/*", "dev/*", "var/cache/*", "usr/share/doc/*", "usr/share/locale/*"),
@@ -54,7 +50,6 @@ _LEFT_OUT = (
 """What it is smaller without, and what keeps pip from installing where Python's own images let it.
 """
 _CACHE = ROOT / ".cache" / "docker"
-_START_TIME = 60
 _STARTS = 3
 _BUILT = json.dumps({"label": ["dtrain.worker"]})
 
@@ -98,7 +93,6 @@ class TestEngine:
 
     def start(self, *options: str) -> None:
         """Start it, with further options, and wait until it answers."""
-        (self._folder / "pid").unlink(missing_ok=True)
         if not Path(f"/sys/class/net/{self._bridge}").exists():
             _run("ip", "link", "add", "name", self._bridge, "type", "bridge")
             _run("ip", "address", "add", self._address, "dev", self._bridge)
@@ -106,13 +100,14 @@ class TestEngine:
             self._start(*options)
             # It gives up by itself where its own parts are slow to come, as on a busy machine.
             with suppress(AssertionError):
-                wait_for(lambda: self.answers() or self._has_ended(), _START_TIME, "an answer")
+                wait_for(lambda: self.answers() or self._has_ended(), "an answer")
             if self.answers():
                 return
             self.end(signal.SIGKILL)
         raise AssertionError(f"The container engine does not start.\n{tail(self._log)}")
 
     def _start(self, *options: str) -> None:
+        (self._folder / "pid").unlink(missing_ok=True)
         environment = {**clean_environment(), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         environment.pop(MARK, None)
         with self._log.open("ab") as log:
@@ -126,7 +121,7 @@ class TestEngine:
                 stderr=log,
                 check=True,
             )
-        wait_for((self._folder / "pid").exists, _START_TIME, "the engine to begin")
+        wait_for((self._folder / "pid").exists, "the engine to begin")
 
     def _has_ended(self) -> bool:
         return self.pid is None
@@ -144,7 +139,7 @@ class TestEngine:
         pid = self.pid
         if pid is not None:
             os.kill(pid, number)
-            wait_for(lambda: not Path(f"/proc/{pid}").exists(), 60, "the engine to end")
+            wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the engine to end")
 
     def close(self) -> None:
         """End it, and remove its network and what jobs have built."""
@@ -259,7 +254,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def left_containers(engine: Engine, key: str, within: float = 10) -> list[str]:
+def left_containers(engine: Engine, key: str, within: float = PATIENCE) -> list[str]:
     """The containers of a worker that are not gone within some seconds; they are removed."""
     deadline = time.monotonic() + within
     labels = {"dtrain.worker": key}

@@ -51,7 +51,7 @@ class Registry:
         settings.write_text(_SETTINGS.format(folder=folder, port=self.port))
         command = [str(program), "serve", str(settings)]
         self._running = Running("the registry", command, folder, os.environ)
-        wait_for(self._answers, 60, "the registry")
+        wait_for(self._answers, "the registry")
         self.image = self._filled(engine)
 
     def _answers(self) -> bool:
