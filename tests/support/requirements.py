@@ -77,6 +77,9 @@ PARTS = {
     ),
     "caddy": Part("Caddy", ("caddy",), _program("caddy")),
     "docker": Part("Docker", ("docker.io", "debootstrap"), _docker),
+    "registry": Part(
+        "A registry of container images", ("docker-registry",), _program("docker-registry")
+    ),
     "curl": Part("curl", ("curl",), _program("curl")),
     "libfaketime": Part("libfaketime", ("faketime",), _libfaketime),
     "git": Part("git", ("git",), _program("git")),
