@@ -49,8 +49,8 @@ _OWN_SETTINGS = {
 
 T = TypeVar("T")
 
-_OLDER = frozenset(os.listdir("/proc"))
-"""What ran before any test did, and so is not looked at after each: the machine's, and ourselves."""
+_OLDER = frozenset(path.name for path in Path("/proc").iterdir())
+"""What ran before any test did, and is not looked at after each: the machine's, and ourselves."""
 _started: list[Running] = []
 
 
