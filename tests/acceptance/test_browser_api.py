@@ -8,7 +8,8 @@ from support.browser import visit
 from support.processes import RunningServer
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
 def test_description_is_read_on_any_screen(
     browser: Browser, server: RunningServer, width: int, scheme: str
 ) -> None:
