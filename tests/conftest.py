@@ -24,6 +24,7 @@ from support.processes import (
     start_worker,
 )
 from support.requirements import PARTS, install_line, left_out, require
+from support.time_limit import account, skip_if_over
 
 _passed = pytest.StashKey[bool]()
 
@@ -59,6 +60,12 @@ def _no_process_outlives_its_test(
     assert not (passed and found), "These processes outlived the test:\n" + "\n".join(found)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Start no test, nor what it needs, once the run's time is over."""
+    skip_if_over()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
@@ -86,6 +93,10 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was left out, and the one line that adds it."""
+    if not_started := account(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.section("not started", red=True, bold=True)
+        for line in not_started:
+            terminalreporter.write_line(line)
     if not left_out:
         return
     terminalreporter.section("left out")

@@ -32,6 +32,12 @@ def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def _patient_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, a poll is held until there is something to tell."""
+    monkeypatch.setattr("dtrain.server.workers.MAX_HOLD", 10 * PATIENCE)
+
+
 def lose(services: Services, hand: Hand) -> None:
     """Let the worker be silent until its attempts are given up."""
     let_pass(Background(services), services, 320)
