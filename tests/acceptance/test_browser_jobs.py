@@ -114,7 +114,9 @@ def test_list_is_narrowed_sorted_and_paged_by_the_address(
     expect(page.get_by_label("Tag", exact=True)).to_have_value("")
 
     page.get_by_label("Sort").select_option("Longest running")
-    expect(page.locator(".tabs").get_by_role("link", name="Running")).to_have_attribute("aria-current", "true")
+    expect(page.locator(".tabs").get_by_role("link", name="Running")).to_have_attribute(
+        "aria-current", "true"
+    )
     expect(page.locator("tr[data-job]")).to_have_count(4)
     assert numbers(page) == [3, 4, 5, 6]
     row = page.locator("#job-5")

@@ -68,7 +68,9 @@ def samples(
         latest: jobs, each with the number of an attempt.
         most: records of each at most; two or more.
     """
-    first = sa.select(sa.literal_column("0", sa.Integer).label("place")).cte("places", recursive=True)
+    first = sa.select(sa.literal_column("0", sa.Integer).label("place")).cte(
+        "places", recursive=True
+    )
     places = first.union_all(sa.select(first.c.place + 1).where(first.c.place < most - 1))
     total, last = attempts.c.metric_records, most - 1
     # Whole numbers: an integer divided by one.
