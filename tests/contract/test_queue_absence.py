@@ -21,6 +21,7 @@ from dtrain.server import workers
 from dtrain.server.background import Background
 from dtrain.server.jobs import logs, metrics, read
 from dtrain.server.services import Services
+from dtrain.server.store import workers as stored_workers
 from dtrain.server.store.schema import jobs
 
 PATIENCE = 300
@@ -101,9 +102,15 @@ def test_job_that_is_handed_back_goes_to_another_worker(services: Services) -> N
     hand, other = Hand(services, "leaves"), Hand(services, "stays")
     brought: list[PollAnswer] = []
     ref = hand.run_next()
+    next_poll = hand.number + 1
     held = threading.Thread(target=lambda: brought.append(hand.poll(wait=60)))
     held.start()
-    wait_for(lambda: len(services.polls) == 1, "the poll to be held")
+
+    def has_looked() -> bool:
+        with services.database.read() as connection:
+            return stored_workers.get(connection, hand.id).poll_number == next_poll
+
+    wait_for(has_looked, "the poll to be held")
     hand.finish(ref, Cause.HANDED_BACK)
     held.join(PATIENCE)
     assert brought[0].assignment is None
