@@ -29,7 +29,7 @@ from .ledger import faults
 MARK = "PYTEST_DTRAIN_MARK"
 """The variable that carries the mark of the test."""
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds within which all that a test waits for must come, on however slow a machine.
 
 What must not come has to take longer by far, so that the two are told apart by more than speed.

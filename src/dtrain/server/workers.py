@@ -171,7 +171,9 @@ def _find(connection: sa.Connection, worker_id: str, message: Poll, now: float) 
     assignment = None if message.draining else claim.repeated(connection, worker_id, secret)
     is_spent = claim.is_spent(connection, worker_id, secret)
     offers: list[int] = []
-    if message.draining or row.drained:
+    # The row may know better than a poll that has been held for a while.
+    takes_none = message.draining or row.draining or row.drained
+    if takes_none:
         claim.withdraw(connection, now, worker_id=worker_id)
     elif message.asks:
         offers = claim.offer(connection, worker_id, message, free, now)
@@ -188,9 +190,9 @@ def _find(connection: sa.Connection, worker_id: str, message: Poll, now: float) 
         secret_spent=is_spent,
         answers=answers,
     )
-    if message.draining or row.drained:
+    if takes_none:
         free = msgspec.structs.replace(free, slots=0)  # a new job must wake another worker
-    news = new_commands or is_spent or assignment is not None
+    news = new_commands or is_spent or assignment is not None or row.draining != message.draining
     news = news or sorted(offers) != sorted(message.offers)
     news = news or not {answer.id for answer in answers} <= set(message.answers)
     return _Found(answer, is_idle=not news, free=free)
