@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.containers import TestEngine, running_engine
 from support.disks import small_disk_at
 from support.postgres import Cluster, running_cluster
@@ -25,6 +26,10 @@ from support.processes import (
 )
 from support.requirements import PARTS, install_line, left_out, require
 from support.time_limit import account, skip_if_over
+
+# An example is not wrong because the machine is slow.
+settings.register_profile("dtrain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dtrain")
 
 _passed = pytest.StashKey[bool]()
 

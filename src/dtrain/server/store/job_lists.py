@@ -91,11 +91,10 @@ class _Order:
     ) -> sa.Select[Any]:
         """The first jobs of a query behind the place."""
         if self._place is not None:
-            columns = [*self._first, number]
-            if len(columns) == 1:
-                key, end = number, sa.literal(self._place[0])
-            else:
-                key, end = sa.tuple_(*columns), sa.tuple_(*self._place)
+            key: sa.ColumnElement[Any] = number
+            end: sa.ColumnElement[Any] = sa.literal(self._place[0])
+            if self._first:
+                key, end = sa.tuple_(*self._first, number), sa.tuple_(*self._place)
             query = query.where(key < end if self._falls else key > end)
         return query.order_by(*self.by(number)).limit(limit)
 
