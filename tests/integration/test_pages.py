@@ -116,10 +116,10 @@ def test_dashboard_of_a_server_that_wants_a_token_says_where_it_goes(tmp_path: P
 
 
 def test_dashboard_lists_jobs_newest_first(site: Application) -> None:
-    site.submit("first", tags="red, blue")
-    site.submit("second")
+    site.submit("older job", tags="red, blue")
+    site.submit("newer job")
     html = page(site, "/")
-    assert html.index("second") < html.index("first")
+    assert html.index("newer job") < html.index("older job")
     assert "Pending 2" in text_of(html)
     assert 'href="/?tag=red"' in html
 
@@ -524,7 +524,7 @@ def test_comparison_shows_what_differs(site: Application, agent: Agent) -> None:
         ("1,7,8", 404, "There is no job 7 or 8; compare the others without it."),
         ("1,99999999999999999999999", 404, "There is no job"),
         ("one,two", 422, "Name the jobs by their numbers, with commas between them."),
-        ("1,%00", 422, "Name"),
+        ("1,%00", 200, "Name the numbers of 2 to 20 jobs"),
         (",".join(map(str, range(1, 22))), 422, "these are 21."),
     ],
 )
