@@ -70,7 +70,7 @@ def keep_alive(worker: ScriptedWorker, ended: threading.Event) -> None:
 
 
 def take(worker: ScriptedWorker) -> Attempt:
-    attempt = worker.take(60)
+    attempt = worker.take()
     attempt.go_on()
     return attempt
 

@@ -51,7 +51,7 @@ def test_attempts_say_how_each_ended(site: Application, agent: Agent) -> None:
     finish(agent, signal=9, peak_memory=256 * 1024**2)
     html = page(site, f"/jobs/{job_id}")
     assert "The job was ended by the signal SIGKILL." in html
-    assert 'aria-valuetext="0.2 GB of 0.5 GB"' in html
+    assert 'aria-valuetext="0.25 GB of 0.5 GB"' in html
     assert f'href="/jobs/{job_id}/log?attempt=1"' in html
 
 

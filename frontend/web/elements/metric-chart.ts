@@ -11,6 +11,8 @@ import type { ChartBoard } from "./chart-board";
 const HEIGHT = 168;
 /** Distances between the labels of the steps: there is none between two steps. */
 const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
+/** Times of the day, as the machine of who looks has them. */
+const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 export class MetricChart extends HTMLElement {
   #plot: uPlot | undefined;
@@ -172,7 +174,7 @@ export class MetricChart extends HTMLElement {
           size: 26,
           gap: 4,
           ...(isClock
-            ? { space: 60 }
+            ? { space: 60, values: (_: uPlot, at: number[]) => at.map((seconds) => CLOCK.format(seconds * 1000)) }
             : {
                 incrs: WHOLE,
                 values: (_: uPlot, at: number[]) => at.map(view.axis === "time" ? duration : number),
