@@ -27,6 +27,7 @@ PAGES = {
     "compare": "/compare?jobs=1,2,3",
     "nothing to compare": "/compare?jobs=1,99",
     "api": "/api/docs",
+    "design": "/design",
     "missing": "/jobs/99",
     "login": "/login",
 }

@@ -21,6 +21,7 @@ from support.application import (
     form,
     upload,
 )
+from support.checks import ROOT
 from werkzeug.test import TestResponse
 
 from dtrain.protocol import routes
@@ -436,7 +437,7 @@ def test_nothing_hostile_becomes_markup(site: Application) -> None:
         assert "{{9999*9999}}" in html or "99980001" not in html
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs/1", "/workers", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/jobs/1", "/workers", "/design", "/nowhere"])
 def test_pages_keep_to_the_policy(site: Application, path: str) -> None:
     site.submit("x")
     answer = site.client.get(path)
@@ -449,7 +450,7 @@ def test_pages_keep_to_the_policy(site: Application, path: str) -> None:
             assert not re.match(r"(?i)(https?:)?//|javascript:", attributes.get(name) or "")
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs/1", "/workers"])
+@pytest.mark.parametrize("path", ["/", "/jobs/1", "/workers", "/design"])
 def test_pages_have_labels_landmarks_and_one_heading(site: Application, path: str) -> None:
     site.submit("x")
     html = page(site, path)
@@ -492,6 +493,18 @@ def test_upload_of_a_broken_form_is_an_error_page(site: Application) -> None:
     )
     assert answer.status_code in {400, 422}
     assert answer.mimetype == "text/html"
+
+
+# `/design`
+
+
+def test_design_page_shows_every_colour_that_there_is(site: Application) -> None:
+    shown = re.findall(r'fill="var\(--([a-z0-9-]+)\)"', page(site, "/design"))
+    tokens = (ROOT / "frontend" / "web" / "styles" / "tokens.css").read_text()
+    colours = re.findall(
+        r"^  --(?!chart-)([a-z0-9-]+): (?:light-dark\((?!0)|var\(--ink)", tokens, re.M
+    )
+    assert sorted(shown) == sorted(colours)
 
 
 # `/compare`

@@ -11,7 +11,18 @@ from flask import Flask, url_for
 from dtrain.protocol import routes
 from dtrain.server.auth import csrf_token
 
-from . import cloning, compare, dashboard, files, formats, jobs, previews, waiting, workers
+from . import (
+    cloning,
+    compare,
+    dashboard,
+    design,
+    files,
+    formats,
+    jobs,
+    previews,
+    waiting,
+    workers,
+)
 
 
 def register(app: Flask) -> None:
@@ -22,6 +33,7 @@ def register(app: Flask) -> None:
     app.register_blueprint(cloning.blueprint)
     app.register_blueprint(workers.blueprint)
     app.register_blueprint(compare.blueprint)
+    app.register_blueprint(design.blueprint)
     app.jinja_env.filters.update(
         formats.FILTERS, is_picture=previews.is_picture, shortfall=waiting.shortfall
     )
