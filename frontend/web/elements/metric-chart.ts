@@ -6,7 +6,7 @@
 import uPlot from "uplot";
 import { duration, number } from "../numbers";
 import type { ChartView, Table } from "../series";
-import type { ChartBoard } from "./chart-board";
+import { ChartBoard } from "./chart-board";
 
 const HEIGHT = 168;
 /** Distances between the labels of the steps: there is none between two steps. */
@@ -44,8 +44,14 @@ export class MetricChart extends HTMLElement {
     return [...this.querySelectorAll<HTMLElement>("[data-metric]")];
   }
 
+  /** What has the values; nothing while the browser has not met its element, which draws when it does. */
+  get #board(): ChartBoard | undefined {
+    const around = this.closest("job-stream, compare-view, worker-history");
+    return around instanceof ChartBoard ? around : undefined;
+  }
+
   draw(): void {
-    const around = this.closest<ChartBoard>("job-stream, compare-view, worker-history");
+    const around = this.#board;
     const place = this.querySelector<HTMLElement>("[data-plot]");
     const names = this.names;
     const table = around?.table(this);
