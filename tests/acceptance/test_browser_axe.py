@@ -17,6 +17,7 @@ from dtrain.client.client import Client
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 PAGES = {
     "jobs": "/",
+    "narrowed jobs": "/?tag=night&status=failed",
     "completed": "/jobs/1",
     "failed": "/jobs/2",
     "running": "/jobs/3",
