@@ -7,6 +7,7 @@ import "./elements/connection-status";
 import "./elements/copy-button";
 import "./elements/job-list";
 import "./elements/job-stream";
+import "./elements/job-usage";
 import "./elements/job-watch";
 import "./elements/list-keys";
 import "./elements/live-time";

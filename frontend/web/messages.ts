@@ -43,6 +43,11 @@ export interface WorkerSample {
   };
 }
 
+export interface JobUsage {
+  began: string | null;
+  samples: { at: string; cpus: number; memory: number; gpus: Record<string, number>[] }[];
+}
+
 export interface MetricPage {
   attempt: number;
   records: Omit<MetricRecord, "attempt">[];

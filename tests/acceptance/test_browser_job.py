@@ -5,20 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.browser import SCREENSHOTS, has_stayed, stay, visit
 from support.example_job import zip_of
 from support.pictures import picture
-from support.processes import RunningServer, start_server
+from support.processes import PATIENCE, RunningServer, start_server, wait_for
 from support.scripted_worker import Attempt, ScriptedWorker
 
 from dtrain.client.client import Client
-from dtrain.protocol.messages import Job
+from dtrain.protocol import routes
+from dtrain.protocol.messages import Job, JobUsage
+from dtrain.protocol.worker_messages import AttemptUsage
 
 MARKUP = "<img src=x onerror=window.pwned=1>"
 SCRIPT = "<script>window.pwned=1</script>"
@@ -113,6 +119,42 @@ def test_attempts_and_history_come_as_they_happen(
     expect(rows.first).to_contain_text("It completed.")
     raw = page.request.get(f"{home.url}/jobs/{job.id}/log?attempt=2")
     assert raw.text() == "second try\n"
+
+
+def test_curves_of_what_a_job_uses_grow_while_it_runs(
+    page: Page, home: RunningServer, client: Client, worker: ScriptedWorker, bundle: Path
+) -> None:
+    job = client.submit(bundle, name="busy", memory_gb=2, cpus=2)
+    attempt = take(worker, job)
+    page.goto(f"{home.url}/jobs/{job.id}")
+    expect(page.locator("connection-status")).to_have_text("Live")
+    used = page.locator("job-usage")
+    expect(used).to_be_hidden()
+    tell_of_use(worker, attempt, gigabytes=0.5)
+    expect(used.locator("canvas")).to_have_count(2)
+    expect(used).to_contain_text("Memory GB of 2")
+    expect(used).to_contain_text("CPU cores of 2")
+    expect(used.locator("[data-metric=memory]")).to_have_text("0.5")
+    stay(page)
+    tell_of_use(worker, attempt, gigabytes=1.5)
+    expect(used.locator("[data-metric=memory]")).to_have_text("1.5")
+    attempt.finish()
+    expect(page.locator("job-usage:not([live])")).to_be_visible()
+    expect(used.locator("canvas")).to_have_count(2)
+    has_stayed(page)
+
+
+def tell_of_use(worker: ScriptedWorker, attempt: Attempt, gigabytes: float) -> None:
+    """Poll until the server keeps what an attempt uses; not every poll is."""
+    attempt.usage = AttemptUsage(cpu_time=1.0, memory=int(gigabytes * 1024**3))
+    address = routes.path(routes.JOB_USAGE, job_id=attempt.job_id)
+
+    def kept() -> bool:
+        worker.commands()
+        samples = worker.transport.request("GET", address).decode(JobUsage).samples
+        return any(one.memory == int(gigabytes * 1024**3) for one in samples)
+
+    wait_for(kept, "a sample of what the job uses")
 
 
 def test_what_a_job_waits_for_changes_before_ones_eyes(
@@ -270,6 +312,7 @@ def test_job_looks_as_it_should(
     attempt.log(b"loads the data\n")
     attempt.finish(exit_code=1, traceback="Traceback:\nValueError: no file data/digits.npz")
     attempt = take(worker, job)
+    tell_of_an_hour(home, attempt)
     for epoch in range(1, 8):
         attempt.log(b"Epoch %d/20\n" % epoch + record(epoch=epoch, epochs=20, loss=2 / epoch))
     attempt.leave("plots/confusion.png", picture())
@@ -294,7 +337,7 @@ def test_job_looks_as_it_should(
             for name, path in pages.items():
                 page.goto(home.url + path)
                 if name == "job":
-                    expect(page.locator("metric-chart canvas")).to_have_count(1)
+                    expect(page.locator("metric-chart canvas")).to_have_count(3)
                     expect(page.locator("connection-status")).to_have_text("Live")
                 wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert wider <= 0, f"{name} is {wider} pixels too wide at {width}"
@@ -308,3 +351,24 @@ def test_job_looks_as_it_should(
         expect(page.locator(".sheet tbody tr")).to_have_count(50)
     attempt.finish()
     client.jobs.cancel(waiting.id)
+
+
+def tell_of_an_hour(home: RunningServer, attempt: Attempt) -> None:
+    """Store samples as if the attempt had begun an hour ago, of an epoch every six minutes."""
+    now = time.time()
+    key = (attempt.job_id, attempt.assignment.attempt)
+    rows = []
+    for second in range(0, 3600, 10):
+        epoch, rest = divmod(second, 360)
+        cpu_time = epoch * 1000 + min(rest, 300) * 3.2
+        memory = int((1.2 + 0.15 * epoch + (0.8 if rest > 300 else 0)) * 1024**3)
+        usage = AttemptUsage(cpu_time=cpu_time, memory=memory)
+        rows.append((*key, now - 3600 + second, msgspec.json.encode(usage).decode()))
+    (file,) = (path for path in home.home.rglob("*.db") if "before" not in path.name)
+    with closing(sqlite3.connect(file, timeout=PATIENCE)) as connection, connection:
+        connection.executemany("INSERT INTO attempt_samples VALUES (?, ?, ?, ?)", rows)
+        connection.execute(
+            "UPDATE attempts SET sampled_at = ?, claimed_at = claimed_at - 3600"
+            " WHERE job_id = ? AND number = ?",
+            (now, *key),
+        )

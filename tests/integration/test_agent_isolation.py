@@ -26,6 +26,19 @@ while not os.path.exists("go"): time.sleep(0.02)
 pathlib.Path(os.environ["DTRAIN_OUTPUT_DIR"], "left").write_text("x")
 """
 
+WORKS = """\
+import os, time
+held = b"x" * (100 * 2**20)
+if os.fork() == 0:
+    while time.process_time() < 1: pass
+    os._exit(0)
+while time.process_time() < 1: pass
+os.wait()
+print("worked", flush=True)
+while not os.path.exists("go"): time.sleep(0.02)
+"""
+"""A second of a processor in each of two processes, one of which has ended."""
+
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
@@ -100,6 +113,23 @@ def test_isolated_job_whose_shim_died_without_an_agent_is_ended(
     server.wait_until_ended(1)
     assert attempt.finishes[0].cause is Cause.SHIM_LOST
     wait_for(lambda: attempt_folders(tmp_path / "worker") == [], "the folder to go")
+
+
+@pytest.mark.parametrize("isolation", ["off", "auto"])
+def test_what_a_job_uses_is_told(tmp_path: Path, server: FakeServer, isolation: str) -> None:
+    start_agent(tmp_path / "worker", server, isolation=isolation)
+    attempt = server.wait_until_claimed(server.submit({"main.py": WORKS}))
+    server.wait(lambda: b"worked" in attempt.log, "the job to have worked")
+
+    def told() -> bool:
+        reports = server.polls[-1].attempts
+        found = [report.usage for report in reports if report.usage is not None]
+        return any(one.cpu_time >= 2 and 100 < one.memory / 2**20 < 300 for one in found)
+
+    server.wait(told, "what the job uses")
+    (folder,) = attempt_folders(tmp_path / "worker")
+    (folder / "work" / "go").touch()
+    server.wait_until_ended(1)
 
 
 def test_out_of_memory_is_reported_with_its_limit(server: FakeServer, agent: RunningAgent) -> None:

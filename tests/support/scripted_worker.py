@@ -16,6 +16,7 @@ from dtrain.protocol.worker_messages import (
     ArtifactInfo,
     Assignment,
     AttemptReport,
+    AttemptUsage,
     Command,
     Finish,
     PhaseReport,
@@ -106,6 +107,8 @@ class Attempt:
     phase: Phase = Phase.PREPARING
     offset: int = 0
     artifacts: list[ArtifactInfo] = field(default_factory=list)
+    usage: AttemptUsage | None = None
+    """What the polls from now on say that it uses."""
 
     @property
     def job_id(self) -> int:
@@ -119,6 +122,7 @@ class Attempt:
             attempt=self.assignment.attempt,
             secret=self.secret,
             phase=self.phase,
+            usage=self.usage,
         )
 
     def go_on(self, phase: Phase = Phase.EXECUTING) -> None:

@@ -5,7 +5,7 @@
 
 import uPlot from "uplot";
 import { duration, number } from "../numbers";
-import type { ChartView, Table } from "../series";
+import type { Table } from "../series";
 import { ChartBoard } from "./chart-board";
 
 const HEIGHT = 168;
@@ -46,7 +46,7 @@ export class MetricChart extends HTMLElement {
 
   /** What has the values; nothing while the browser has not met its element, which draws when it does. */
   get #board(): ChartBoard | undefined {
-    const around = this.closest("job-stream, compare-view, worker-history");
+    const around = this.closest("job-usage, job-stream, compare-view, worker-history");
     return around instanceof ChartBoard ? around : undefined;
   }
 
@@ -62,7 +62,7 @@ export class MetricChart extends HTMLElement {
     } else {
       this.#plot?.destroy();
       place.replaceChildren();
-      this.#plot = new uPlot(this.#options(place, around.view), table, place);
+      this.#plot = new uPlot(this.#options(place, around), table, place);
       place.tabIndex = 0;
       place.role = "group";
       const what = this.getAttribute("label") ?? names.join(", ");
@@ -156,7 +156,8 @@ export class MetricChart extends HTMLElement {
     return colour;
   }
 
-  #options(place: HTMLElement, view: ChartView): uPlot.Options {
+  #options(place: HTMLElement, board: ChartBoard): uPlot.Options {
+    const view = board.view;
     const isClock = view.axis === "clock";
     const upright = this.#range;
     const axis: uPlot.Axis = {
@@ -171,7 +172,7 @@ export class MetricChart extends HTMLElement {
       height: HEIGHT,
       padding: [8, 10, 0, 0],
       legend: { show: false },
-      cursor: { sync: { key: "metrics" }, y: false, points: { size: 6 } },
+      cursor: { sync: { key: board.localName }, y: false, points: { size: 6 } },
       scales: { x: { time: isClock }, y: { distr: view.log ? 3 : 1, ...(upright && { range: upright }) } },
       axes: [
         {

@@ -1,5 +1,6 @@
 // <worker-history src="…">: how busy a machine was in the last day, as curves over the clock.
 
+import { gpuValue } from "../gpus";
 import type { WorkerSample } from "../messages";
 import type { Table } from "../series";
 import { ChartBoard } from "./chart-board";
@@ -64,10 +65,7 @@ function valueOf({ metrics }: WorkerSample, name: string): number | null {
   if (name === "cpu") return metrics.cpu_percent;
   if (name === "memory") return metrics.memory_used / 1024 ** 3;
   if (name === "disk") return metrics.disk_used / 1e9;
-  const [, index, what = ""] = name.split(" ");
-  const value = metrics.gpus[Number(index)]?.[what];
-  if (value === undefined) return null;
-  return what === "memory_used" ? value / 1024 ** 3 : value;
+  return gpuValue(metrics.gpus, name);
 }
 
 customElements.define("worker-history", WorkerHistory);

@@ -335,6 +335,32 @@ class WorkerSamples(Answer, frozen=True, kw_only=True):
     samples: list[WorkerSample]
 
 
+class UsageSample(Answer, frozen=True, kw_only=True):
+    """What an attempt used of its worker, between the sample before, or its beginning, and this."""
+
+    at: Moment
+    cpus: float
+    """Processors that it kept busy, on average."""
+    memory: int
+    """Bytes, without those of files that were read: the most that was seen."""
+    gpus: list[dict[str, float]]
+    """For each of its GPUs on average what `WorkerMetrics.gpus` says of one."""
+
+
+class JobUsage(Answer, frozen=True, kw_only=True):
+    """What an attempt of a job has used of its worker, and what it might have."""
+
+    attempt: int
+    """0 if there was none yet."""
+    began: Moment | None
+    cpus: float | None
+    """Processors that it may keep busy: the job's limit, else all that its worker has for jobs."""
+    memory: int | None
+    """Bytes, likewise."""
+    samples: list[UsageSample]
+    """Oldest first."""
+
+
 class WorkerFit(Answer, frozen=True, kw_only=True):
     """What keeps a job off one worker."""
 

@@ -57,6 +57,19 @@ class Registered(Answer, frozen=True, kw_only=True):
     """Seconds for which an attempt is the worker's after each poll."""
 
 
+class AttemptUsage(Ask, frozen=True, kw_only=True):
+    """What all processes of an attempt use of their worker together."""
+
+    cpu_time: Annotated[float, msgspec.Meta(ge=0)]
+    """Seconds of processors since the attempt began."""
+    memory: Count
+    """Bytes, without those of files that were read."""
+    gpus: Annotated[list[dict[str, float]], msgspec.Meta(max_length=64)] = msgspec.field(
+        default_factory=list
+    )
+    """For each of its GPUs what `WorkerMetrics.gpus` says of one."""
+
+
 class AttemptReport(Ask, frozen=True, kw_only=True):
     """An attempt that is alive on the worker."""
 
@@ -65,6 +78,8 @@ class AttemptReport(Ask, frozen=True, kw_only=True):
     secret: Secret
     phase: Phase
     """`cancelling` once the worker acts on a cancel."""
+    usage: AttemptUsage | None = None
+    """None if nothing of it runs, or nothing is known."""
 
 
 class Poll(Ask, frozen=True, kw_only=True):

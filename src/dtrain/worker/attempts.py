@@ -95,9 +95,14 @@ class Attempts:
                 return f"Of job {runner.folder.assignment.job_id} something is left: {what}"
         return None
 
-    def reports(self) -> list[AttemptReport]:
-        """How all attempts are, for a poll."""
-        return [runner.report() for runner in self._all()]
+    def reports(self, gpus: Sequence[dict[str, float]]) -> list[AttemptReport]:
+        """How all attempts are, for a poll.
+
+        Args:
+            gpus: how busy each of the worker's GPUs is.
+        """
+        by_uuid = {gpu.uuid: sample for gpu, sample in zip(self._gpus, gpus, strict=False)}
+        return [runner.report(by_uuid) for runner in self._all()]
 
     def resume(self) -> None:
         """Go on with every attempt that an earlier agent has left."""

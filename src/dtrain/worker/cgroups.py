@@ -27,6 +27,8 @@ Group = dict[str, str]
 """The folder for each controller."""
 
 CONTROLLERS = ("memory", "cpu", "pids")
+COUNTERS = ("memory", "cpuacct", "cpu")
+"""What counts how much of something a group has used; version 2 counts processors with `cpu`."""
 CONTAINERS = "containers"
 """The group in a worker's that has those of its containers."""
 _MEMBERS = "cgroup.procs"
@@ -144,6 +146,18 @@ def used(group: Group) -> int | None:
     anonymous = numbers.get("anon") if _is_second(folder) else numbers.get("total_rss")
     shared = numbers.get("shmem" if _is_second(folder) else "total_shmem", 0)
     return None if anonymous is None else anonymous + shared
+
+
+def cpu_time(group: Group) -> float | None:
+    """Seconds of processors that a group has used; None if the kernel does not say."""
+    folder = group.get("cpuacct") or group.get("cpu")
+    if folder is None:
+        return None
+    if _is_second(folder):
+        used = _numbers(folder, "cpu.stat").get("usage_usec")
+        return None if used is None else used / 1e6
+    word = _read(folder, "cpuacct.usage").strip()
+    return int(word) / 1e9 if word.isdigit() else None
 
 
 def peak(group: Group) -> int | None:

@@ -31,9 +31,10 @@ import msgspec
 from dtrain.protocol.errors import DTrainError
 from dtrain.protocol.states import Cause
 
-from . import layout
+from . import cgroups, layout
 from .engine import Engine, EngineAway, EngineRefused, Query, output, read
 from .engine_patience import until_done
+from .hierarchies import group_of
 from .layout import read_if_there, write_all, write_durably
 from .ownership import give
 
@@ -96,7 +97,7 @@ class StandIn:
         """Whether the engine went away while the container ran."""
         self._wish: str | None = None
         """The signal that the container was sent last, or is to be."""
-        self._memory = _Memory(self._engine, self._name)
+        self._memory = _Memory(self._engine, self._name, folder / layout.CONTAINER_GROUP)
 
     def run(self) -> dict[str, Any]:
         """Run the container to its end; how it ended, in the words of `layout.OUTCOME`."""
@@ -265,13 +266,20 @@ def _command_with(args: list[str], config: Mapping[str, Any]) -> dict[str, list[
 
 
 class _Memory:
-    """What memory a container uses at most, as its control group counts it."""
+    """What memory a container uses at most, as its control group counts it.
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    Args:
+        engine: that runs it.
+        name: of the container.
+        note: the file that says which control group it is.
+    """
+
+    def __init__(self, engine: Engine, name: str, note: Path) -> None:
         self.peak: int | None = None
         """Bytes; None as long as nothing is known."""
         self._engine = engine
         self._name = name
+        self._note = note
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -282,24 +290,19 @@ class _Memory:
 
     def _watch(self) -> None:
         pause, longest = _SAMPLES
-        with contextlib.suppress(EngineAway, EngineRefused, OSError, TypeError, ValueError):
-            file = _counter((self._engine.state(self._name) or {})["Pid"])
-            while file is not None:
-                self.peak = max(int(file.read_text()), self.peak or 0)
+        with contextlib.suppress(EngineAway, EngineRefused, OSError, KeyError):
+            group = group_of((self._engine.state(self._name) or {})["Pid"])
+            self._tell(group)
+            while (peak := cgroups.peak(group)) is not None:
+                self.peak = max(peak, self.peak or 0)
                 time.sleep(pause)
                 pause = min(pause * 2, longest)
 
-
-def _counter(pid: int) -> Path | None:
-    """The file that counts the highest use of memory of a process's control group."""
-    found = Path()
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, controllers, own = line.split(":", 2)
-        if controllers == "memory":
-            return Path(f"/sys/fs/cgroup/memory{own}/memory.max_usage_in_bytes")
-        if not controllers:
-            found = Path(f"/sys/fs/cgroup{own}/memory.peak")
-    return found if found.is_file() else None
+    def _tell(self, group: cgroups.Group) -> None:
+        """Note the group for whoever wants to know what the container uses."""
+        new = self._note.with_name(f"{self._note.name}.new")
+        new.write_bytes(msgspec.json.encode(group))
+        new.replace(self._note)
 
 
 def _log_config(engine: Engine) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .cgroups import CONTROLLERS, Group
+from .cgroups import CONTROLLERS, COUNTERS, Group
 
 LEAF = "agent"
 """The group of the agent itself in version 2, where one with groups below it holds no processes."""
@@ -43,6 +43,27 @@ def make_worker_group(key: str) -> Group:
                 for group in {*made.values()}:
                     names = enabled(Path(group), list(made))
                     found.update(dict.fromkeys(names, group))
+    return found
+
+
+def group_of(pid: int) -> Group:
+    """The group of a process, with what counts in it, as far as its folders can be seen.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    mounted = list(_mounted(Path("/proc/self/mountinfo").read_text()))
+    found: Group = {}
+    for controllers, own in _own(Path(f"/proc/{pid}/cgroup").read_text()):
+        for root, top, kind, options in mounted:
+            inner = os.path.relpath(own, root)
+            if inner == "." or inner.startswith("..") or not (top / inner).is_dir():
+                continue  # the group of all, or one that is not seen from here
+            for name in COUNTERS:
+                of_first = kind == "cgroup" and name in controllers and name in options
+                of_second = kind == "cgroup2" and controllers == [""] and name not in found
+                if of_first or of_second:
+                    found[name] = str(top / inner)
     return found
 
 

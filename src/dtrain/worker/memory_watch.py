@@ -74,10 +74,15 @@ class MemoryWatch:
     def _sum(self) -> int:
         """Bytes of all processes together; what they share counts once where it matters."""
         living = list(self._living())
-        used = sum(map(_resident, living))
+        used = resident(living)
         if self.limit is not None and used > self.limit:
             used = sum(map(_share, living))
         return used
+
+
+def resident(living: Iterable[Process]) -> int:
+    """Bytes of processes that are no file's; what they share counts for each."""
+    return sum(map(_resident, living))
 
 
 def _resident(process: Process) -> int:

@@ -266,14 +266,14 @@ class Poller:
             self._attempts.stop_the_unsupervised()
         self._number += 1
         self._asked_at = time.monotonic()
-        acceptance = self.acceptance
+        acceptance, metrics = self.acceptance, self._inventory.metrics()
         return Poll(
             session=self.session or 0,
             number=self._number,
             wait=wait,
             capacity=self._inventory.capacity,
-            metrics=self._inventory.metrics(),
-            attempts=self._attempts.reports(),
+            metrics=metrics,
+            attempts=self._attempts.reports(metrics.gpus),
             next_secret=secret,
             asks=acceptance is not None,
             offers=[] if acceptance is None else acceptance.offers.ids(),

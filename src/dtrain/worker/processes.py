@@ -91,6 +91,30 @@ def descendants(of: int) -> Iterator[Process]:
                 waiting.append(pid)
 
 
+def cpu_time(of: int) -> float:
+    """Seconds of processors that all that was started by a process has used, ended or not.
+
+    It takes notice of all that end, as a subreaper does.
+    """
+    ticks = sum(_ticks(of)[2:])
+    ticks += sum(sum(_ticks(process.pid)) for process in descendants(of))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(of: int) -> list[int]:
+    """What a process has used of processors, itself and in the kernel.
+
+    Then the same of all those whose end it, or they, have taken notice of.
+    """
+    try:
+        with open(f"/proc/{of}/stat", "rb") as file:
+            content = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    fields = content[content.rindex(b")") + 2 :].split()
+    return [int(field) for field in fields[11:15]]
+
+
 def marked(mark: bytes, leader: Process | None) -> Iterator[Process]:
     """All that run and have `mark` among their environment variables, with their descendants.
 

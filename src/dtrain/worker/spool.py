@@ -38,7 +38,7 @@ from .layout import read_if_there, sync_folder, write_durably
 from .removal import remove_tree
 
 _log = logging.getLogger(__name__)
-_Record = TypeVar("_Record", bound=msgspec.Struct)
+_Record = TypeVar("_Record")
 
 _REMOVED = ".removed-"
 _NEW = ".new-"
@@ -79,6 +79,7 @@ class _PlannedGroup(msgspec.Struct, frozen=True):
     """What a plan says of limits that outlive the shim; the rest is the shim's alone."""
 
     limits: _Limits = _Limits()
+    contained: bool = False
 
 
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +157,18 @@ class AttemptFolder:
         """The control group that its plan names; empty if it has none, or no plan yet."""
         plan = _load(self.path / layout.PLAN, _PlannedGroup)
         return {} if plan is None else plan.limits.group
+
+    @property
+    def used_group(self) -> dict[str, str] | None:
+        """The control group that all it runs is in; empty if it has none, None if none is known.
+
+        That of a container is not the worker's to change.
+        """
+        plan = _load(self.path / layout.PLAN, _PlannedGroup)
+        if plan is None or not plan.contained:
+            return None if plan is None else plan.limits.group
+        group = _load(self.path / layout.CONTAINER_GROUP, dict[str, str])
+        return group if group and all(map(os.path.isdir, group.values())) else None
 
     @property
     def shim(self) -> ShimRecord | None:

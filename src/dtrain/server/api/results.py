@@ -10,11 +10,18 @@ import msgspec
 from flask import Response
 
 from dtrain.protocol import routes
-from dtrain.protocol.messages import ArtifactList, BundleContents, CheckpointList, MetricPage
+from dtrain.protocol.messages import (
+    ArtifactList,
+    BundleContents,
+    CheckpointList,
+    JobUsage,
+    MetricPage,
+)
 from dtrain.server.auth import services
 from dtrain.server.jobs import checkpoints as kept_checkpoints
 from dtrain.server.jobs import contents, read
 from dtrain.server.jobs import metrics as recorded
+from dtrain.server.jobs import usage as used
 
 from .download import IMAGES, disposition, download, ranged
 from .endpoint import BYTES, ZIP, Endpoints
@@ -40,6 +47,15 @@ class MetricsQuery(Query, frozen=True, kw_only=True):
     """
 
 
+class UsageQuery(Query, frozen=True, kw_only=True):
+    """Which samples to give."""
+
+    attempt: Number | None = None
+    """The latest, unless it is said."""
+    points: Annotated[int, msgspec.Meta(ge=1, le=used.MAX_SAMPLES)] = used.MAX_SAMPLES
+    """At most so many; each stands for some that follow each other."""
+
+
 class AttemptQuery(Query, frozen=True, kw_only=True):
     """Whose files are meant."""
 
@@ -57,6 +73,18 @@ class AttemptQuery(Query, frozen=True, kw_only=True):
 def metrics(job_id: int, query: MetricsQuery) -> MetricPage:
     """The records of one attempt, oldest first: in pages, or thinned for a chart."""
     return recorded.page(services(), job_id, **msgspec.structs.asdict(query))
+
+
+@api(
+    "GET",
+    routes.JOB_USAGE,
+    summary="Show what a job used of its worker",
+    query=UsageQuery,
+    answer=JobUsage,
+)
+def usage(job_id: int, query: UsageQuery) -> JobUsage:
+    """Processors, memory and GPUs that one attempt used while it ran, and its limits."""
+    return used.usage(services(), job_id, attempt=query.attempt, points=query.points)
 
 
 @api(

@@ -52,6 +52,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     ran: float | None
     """Seconds in which user code ran."""
     log_bytes: int
+    sampled: bool
+    """Whether there are samples of what it used (`usage`)."""
 
 
 def attempts(services: Services, job_id: int) -> list[AttemptRecord]:
@@ -88,6 +90,7 @@ def _record(job: Job, view: AttemptView, end: Event | None) -> AttemptRecord:
         memory_limit=(finish.memory_limit if finish else None) or memory_limit,
         ran=finish.duration if finish else None,
         log_bytes=view.log_bytes,
+        sampled=view.sampled,
     )
 
 

@@ -8,7 +8,8 @@ from dtrain.protocol.states import Phase, Status
 from dtrain.protocol.worker_messages import AttemptReport, Command, Poll
 from dtrain.server.rules.leases import LEASE, UNLISTED
 from dtrain.server.rules.lifecycle import Lost, NeverStarted, Returned, advance
-from dtrain.server.store import attempts, jobs
+from dtrain.server.rules.usage import is_due
+from dtrain.server.store import attempt_samples, attempts, jobs
 from dtrain.server.store.attempts import Attempt
 
 from .fencing import owns
@@ -111,7 +112,12 @@ def _renew(connection: sa.Connection, attempt: Attempt, report: AttemptReport, n
         transition = advance(job, Returned(report.phase), now)
         if transition is not None:
             jobs.apply(connection, transition, now)
-    attempts.update(connection, attempt, state="live", lease_until=now + LEASE)
+    sampled_at = attempt.sampled_at
+    if report.usage is not None and is_due(attempt.claimed_at, sampled_at, now):
+        attempt_samples.add(connection, attempt.job_id, attempt.number, report.usage, now)
+        sampled_at = now
+    renewed = {"state": "live", "lease_until": now + LEASE, "sampled_at": sampled_at}
+    attempts.update(connection, attempt, **renewed)
 
 
 def _crossed(attempt: Attempt, now: float) -> bool:

@@ -12,6 +12,7 @@ from dtrain.protocol.messages import (
     BundleEntry,
     Explanation,
     Job,
+    JobUsage,
     LogLine,
     MetricRecord,
     Worker,
@@ -306,6 +307,8 @@ class JobContext:
     """Whether more happened before that."""
     attempts: list[AttemptRecord]
     """The latest first."""
+    usage: JobUsage
+    """What the latest might use; the page's script reads what it did."""
     pace: Pace | None
     """How fast the job goes while it runs, where its records tell."""
 

@@ -11,7 +11,7 @@ from dtrain.protocol.errors import Invalid
 from dtrain.protocol.messages import Job, MetricRecord
 from dtrain.protocol.states import Status
 from dtrain.server.auth import services, submitter
-from dtrain.server.jobs import attempts, cancel, explain, logs, metrics, read, retry
+from dtrain.server.jobs import attempts, cancel, explain, logs, metrics, read, retry, usage
 
 from . import commands, estimate, history, series
 from .contexts import HistoryContext, JobContext, JobPageContext, LogTail
@@ -101,6 +101,7 @@ def _context(job_id: int) -> JobContext:
         history=history.entries(happened, job.submitter),
         has_earlier=more,
         attempts=attempts.attempts(services(), job_id),
+        usage=usage.usage(services(), job_id, points=0),
         pace=_pace(job, latest),
     )
 

@@ -19,7 +19,6 @@ def _mean(samples: Sequence[WorkerSample]) -> WorkerSample:
     if len(samples) == 1:
         return samples[0]
     found = [sample.metrics for sample in samples]
-    gpus = min(len(one.gpus) for one in found)
     return WorkerSample(
         at=samples[0].at,
         metrics=WorkerMetrics(
@@ -28,11 +27,16 @@ def _mean(samples: Sequence[WorkerSample]) -> WorkerSample:
             memory_total=found[-1].memory_total,
             disk_used=round(fmean(one.disk_used for one in found)),
             disk_total=found[-1].disk_total,
-            gpus=[_mean_of([one.gpus[index] for one in found]) for index in range(gpus)],
+            gpus=mean_of([one.gpus for one in found]),
         ),
     )
 
 
-def _mean_of(values: Sequence[dict[str, float]]) -> dict[str, float]:
+def mean_of(gpus: Sequence[Sequence[dict[str, float]]]) -> list[dict[str, float]]:
+    """For each GPU that all samples have, the means of what they say of it."""
+    return [_mean_of_one(found) for found in zip(*gpus, strict=False)]
+
+
+def _mean_of_one(values: Sequence[dict[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for one in values for name in one)
     return {name: fmean(one[name] for one in values if name in one) for name in names}

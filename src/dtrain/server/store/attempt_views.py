@@ -28,6 +28,8 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     finish: Finish | None
     """How it ended, by its worker's word."""
     log_bytes: int
+    sampled: bool
+    """Whether what it uses was looked at."""
 
 
 def of_job(connection: sa.Connection, job_id: int) -> list[AttemptView]:
@@ -42,6 +44,7 @@ def of_job(connection: sa.Connection, job_id: int) -> list[AttemptView]:
             attempts.c.ended_at,
             attempts.c.finish,
             attempts.c.log_bytes,
+            attempts.c.sampled_at,
         )
         .outerjoin(workers, workers.c.id == attempts.c.worker_id)
         .where(attempts.c.job_id == job_id)
@@ -57,6 +60,7 @@ def of_job(connection: sa.Connection, job_id: int) -> list[AttemptView]:
             ended_at=moment(row.ended_at) if row.ended_at else None,
             finish=msgspec.json.decode(row.finish, type=Finish) if row.finish else None,
             log_bytes=row.log_bytes,
+            sampled=row.sampled_at is not None,
         )
         for row in rows
     ]

@@ -43,6 +43,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     log_carry: bytes
     """The bytes since the last newline, as far as they can still become a record."""
     metric_records: int
+    sampled_at: float | None
+    """When the latest sample of what it uses was taken."""
 
 
 def hash_secret(secret: str) -> str:
@@ -269,4 +271,5 @@ def _attempt(row: sa.Row[Any]) -> Attempt:
         log_lines=row.log_lines,
         log_carry=bytes(row.log_carry),
         metric_records=row.metric_records,
+        sampled_at=row.sampled_at,
     )

@@ -125,12 +125,25 @@ attempts = Table(
     Column("metric_records", Integer, nullable=False),
     # Whether all of the log has been moved into a blob.
     Column("log_sealed", Boolean, nullable=False),
+    # When its latest sample was taken.
+    Column("sampled_at", Double),
     PrimaryKeyConstraint("job_id", "number"),
     ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
     UniqueConstraint("secret_hash"),
     Index(None, "worker_id", "state"),
     Index(None, "state", "lease_until"),
     Index(None, "log_sealed", "state"),
+)
+
+attempt_samples = Table(
+    "attempt_samples",
+    metadata,
+    Column("job_id", _Big, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("usage", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "attempt", "at"),
+    ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
 )
 
 workers = Table(
