@@ -360,8 +360,8 @@ def tell_of_an_hour(home: RunningServer, attempt: Attempt) -> None:
     rows = []
     for second in range(0, 3600, 10):
         epoch, rest = divmod(second, 360)
-        cpu_time = epoch * 1000 + min(rest, 300) * 3.2
-        memory = int((1.2 + 0.15 * epoch + (0.8 if rest > 300 else 0)) * 1024**3)
+        cpu_time = epoch * 960 + min(rest, 300) * 3.2
+        memory = (120 + 8 * epoch + (30 if rest > 300 else 0)) * 1024**2
         usage = AttemptUsage(cpu_time=cpu_time, memory=memory)
         rows.append((*key, now - 3600 + second, msgspec.json.encode(usage).decode()))
     (file,) = (path for path in home.home.rglob("*.db") if "before" not in path.name)

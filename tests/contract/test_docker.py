@@ -22,6 +22,7 @@ from dtrain.worker.image_keeper import ImageKeeper
 from dtrain.worker.images import buildkit
 from dtrain.worker.launcher import adopt, launch, resume
 from dtrain.worker.spool import AttemptFolder, WorkerFolder
+from dtrain.worker.usage import usage_of
 
 CLASSIC = "/usr/sbin:/sbin"
 """A PATH without `docker`, whose client brings BuildKit."""
@@ -282,6 +283,20 @@ def test_volume_that_vanishes_costs_another_try(bench: Bench, tmp_path: Path) ->
     _, record, _ = bench.run("print('never')")
     assert record.cause is Cause.START_FAILED
     assert data in str(record.message)
+
+
+def test_what_a_container_uses_is_counted_by_its_group(bench: Bench) -> None:
+    running = bench.start("held = b'x' * (60 * 2**20)\nprint('has it')\nwhile True: pass")
+    wait_for_log(running.folder, b"has it\n")
+
+    def counts() -> bool:
+        used = usage_of(running.folder, running, {})
+        return used is not None and used.memory > 60 * 2**20 and used.cpu_time > 0.5
+
+    wait_for(counts, "what the container uses")
+    running.stop(Cause.CANCELLED, at_once=True)
+    ended(running)
+    assert usage_of(running.folder, running, {}) is None
 
 
 def test_container_outlives_its_shim(bench: Bench) -> None:

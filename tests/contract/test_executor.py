@@ -29,7 +29,8 @@ from dtrain.worker.executors import EXECUTORS, make_executor
 from dtrain.worker.executors.base import Executor, Host, PrepareFailed
 from dtrain.worker.executors.docker import DockerExecutor
 from dtrain.worker.launcher import Running, launch
-from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
+from dtrain.worker.records import ExitRecord
+from dtrain.worker.spool import AttemptFolder, WorkerFolder
 
 SECRET = "the agent's own secret"
 

@@ -38,8 +38,9 @@ from dtrain.worker.executors.absent import Absent
 from dtrain.worker.executors.base import Host
 from dtrain.worker.link import Link
 from dtrain.worker.log_uploader import NOTE_INTERVAL
+from dtrain.worker.records import AttemptRecord, ExitRecord
 from dtrain.worker.runner import Runner
-from dtrain.worker.spool import AttemptFolder, AttemptRecord, ExitRecord, WorkerFolder
+from dtrain.worker.spool import AttemptFolder, WorkerFolder
 
 SPEAKS_UNTIL_LET_GO = SAYS_WHERE + (
     "while not os.path.exists(os.environ['GATE']):\n"

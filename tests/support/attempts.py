@@ -13,7 +13,8 @@ from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.worker_messages import Assignment
 from dtrain.worker.executors.base import Plan, Step
 from dtrain.worker.launcher import Running, adopt, kill_rest, launch
-from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
+from dtrain.worker.records import ExitRecord
+from dtrain.worker.spool import AttemptFolder, WorkerFolder
 
 from .processes import PATIENCE, wait_for
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from dtrain.worker.executors.base import Host, Plan
 from dtrain.worker.executors.venv import VenvExecutor
 from dtrain.worker.launcher import Running, launch
-from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
+from dtrain.worker.records import ExitRecord
+from dtrain.worker.spool import AttemptFolder, WorkerFolder
 
 from .attempts import ended, new_attempt
 

@@ -14,7 +14,8 @@ from dtrain.worker.executors.base import Host
 from dtrain.worker.executors.docker import DockerExecutor
 from dtrain.worker.image_keeper import ImageKeeper
 from dtrain.worker.launcher import Running, launch
-from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
+from dtrain.worker.records import ExitRecord
+from dtrain.worker.spool import AttemptFolder, WorkerFolder
 
 from .attempts import GRACE, end_attempts, ended, new_attempt
 from .containers import left_containers

@@ -14,7 +14,8 @@ from dtrain.worker.executors.base import Host, Plan
 from dtrain.worker.isolation import Isolation, Means
 from dtrain.worker.launcher import Running, launch
 from dtrain.worker.probe import found_isolation, needed
-from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
+from dtrain.worker.records import ExitRecord
+from dtrain.worker.spool import AttemptFolder, WorkerFolder
 from dtrain.worker.views import Views
 
 from .attempts import GRACE, ended, new_attempt, step

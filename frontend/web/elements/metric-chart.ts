@@ -11,6 +11,13 @@ import { ChartBoard } from "./chart-board";
 const HEIGHT = 168;
 /** Distances between the labels of the steps: there is none between two steps. */
 const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
+/** The same of times, in seconds: up to minutes, to hours, to days, and whole days. */
+const TIMES = [
+  ...[1, 2, 5, 10, 15, 30],
+  ...[1, 2, 5, 10, 15, 30].map((minutes) => minutes * 60),
+  ...[1, 2, 3, 6, 12].map((hours) => hours * 3600),
+  ...WHOLE.map((days) => days * 86_400),
+];
 /** Times of the day, as the machine of who looks has them. */
 const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
@@ -183,7 +190,7 @@ export class MetricChart extends HTMLElement {
           ...(isClock
             ? { space: 60, values: (_: uPlot, at: number[]) => at.map((seconds) => CLOCK.format(seconds * 1000)) }
             : {
-                incrs: WHOLE,
+                incrs: view.axis === "time" ? TIMES : WHOLE,
                 values: (_: uPlot, at: number[]) => at.map(view.axis === "time" ? duration : number),
               }),
         },

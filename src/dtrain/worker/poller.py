@@ -31,7 +31,8 @@ from .console import Console, Trouble
 from .inventory import Inventory, boot_id
 from .link import Link
 from .patience import Stopped, Superseded
-from .spool import Identity, WorkerFolder
+from .records import Identity
+from .spool import WorkerFolder
 
 if TYPE_CHECKING:
     from .acceptance import Acceptance

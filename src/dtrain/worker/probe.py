@@ -27,8 +27,9 @@ from .executors.base import Host, Plan, Step
 from .hierarchies import make_worker_group
 from .isolation import GIB, Isolation, Means, key_of
 from .launcher import kill_rest, launch
+from .records import AttemptRecord
 from .removal import remove_tree
-from .spool import AttemptFolder, AttemptRecord, WorkerFolder
+from .spool import AttemptFolder, WorkerFolder
 from .views import Views
 
 log = logging.getLogger(__name__)

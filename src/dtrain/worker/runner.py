@@ -22,13 +22,7 @@ import msgspec
 
 from dtrain.protocol.errors import Conflict, DTrainError, Invalid, Refused
 from dtrain.protocol.states import Cause, Phase
-from dtrain.protocol.worker_messages import (
-    ArtifactInfo,
-    AttemptReport,
-    AttemptUsage,
-    Finish,
-    FinishAnswer,
-)
+from dtrain.protocol.worker_messages import ArtifactInfo, AttemptReport, Finish, FinishAnswer
 
 from . import artifacts
 from .bundles import BundleCache
@@ -40,8 +34,9 @@ from .link import AttemptRef, Link
 from .log_uploader import LogUploader
 from .patience import StaleAttempt, Stopped, Superseded
 from .preparation import make_ready
+from .records import ExitRecord
 from .restoration import restore
-from .spool import AttemptFolder, ExitRecord
+from .spool import AttemptFolder
 from .usage import GpuSamples, usage_of
 
 log = logging.getLogger(__name__)
@@ -140,7 +135,7 @@ class Runner:
             attempt=self._ref.attempt,
             secret=self._ref.secret,
             phase=Phase.CANCELLING if self._wish is Cause.CANCELLED else phase,
-            usage=self._usage(gpus),
+            usage=usage_of(self.folder, self._running, gpus),
         )
 
     def stop(self, cause: Cause, *, at_once: bool = False) -> None:
@@ -161,16 +156,6 @@ class Runner:
         """Kill the attempt and report nothing more of it: it no longer counts."""
         self._stale = True
         self.stop(Cause.CANCELLED, at_once=True)
-
-    def _usage(self, gpus: GpuSamples) -> AttemptUsage | None:
-        running = self._running
-        if running is None or not running.alive():
-            return None
-        try:
-            return usage_of(self.folder, running.pid, gpus)
-        except OSError as error:  # a curve is not worth a poll
-            log.debug("What %s uses cannot be told (%s).", self.folder.path.name, error)
-            return None
 
     def _pass_on(self, running: Running, cause: Cause, *, at_once: bool) -> None:
         """Tell the shim; kill it with all the rest if it cannot be told, on a full disk say."""

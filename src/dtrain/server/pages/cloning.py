@@ -10,7 +10,7 @@ from dtrain.server.auth import services, submitter
 from dtrain.server.jobs import read, submit
 
 from . import forms
-from .contexts import CloneContext
+from .job_contexts import CloneContext
 
 blueprint = Blueprint("clone_pages", __name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dtrain.protocol.messages import Event
 
-from .contexts import HistoryEntry
+from .job_contexts import HistoryEntry
 
 _SENTENCES = {
     "submitted": "Handed in",

@@ -14,7 +14,7 @@ from dtrain.server.auth import services, submitter
 from dtrain.server.jobs import attempts, cancel, explain, logs, metrics, read, retry, usage
 
 from . import commands, estimate, history, series
-from .contexts import HistoryContext, JobContext, JobPageContext, LogTail
+from .job_contexts import HistoryContext, JobContext, JobPageContext, LogTail
 
 blueprint = Blueprint("job_pages", __name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dtrain.protocol.messages import MetricRecord
 
 from . import formats
-from .contexts import Series
+from .job_contexts import Series
 
 _PART = re.compile(
     r"^(?:train|training|val|valid|validation|test|eval)[_/.-]|[_/.-](?:train|val|test)$"
