@@ -169,9 +169,9 @@ def test_browser_tells_when_a_watched_job_ends(
     expect(elsewhere.locator("#job-2 .pill")).to_have_text("completed")
     page.evaluate(HIDE)
     first.finish(exit_code=1)
-    expect(page).to_have_title(re.compile("^● failed"))
+    expect(page).to_have_title(re.compile("^● Failed"))
     told = "[...window.told]"
     wait_for(lambda: page.evaluate(told) or elsewhere.evaluate(told), "a notification")
     assert page.evaluate(told) + elsewhere.evaluate(told) == ["Job #1 failed: watched"]
     page.evaluate(LOOK)
-    expect(page).to_have_title(re.compile("^failed"))
+    expect(page).to_have_title(re.compile("^Failed"))
