@@ -13,6 +13,7 @@ from support.processes import PATIENCE, RunningServer, start_server
 from support.scripted_worker import ScriptedWorker
 
 from dtrain.client.client import Client
+from dtrain.protocol.worker_messages import AttemptUsage
 
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 PAGES = {
@@ -68,6 +69,8 @@ def server(
             attempt.finish()
         elif name == "failed":
             attempt.finish(exit_code=1, traceback="Traceback:\nValueError: no")
+    attempt.usage = AttemptUsage(cpu_time=9, memory=10**9)
+    worker.commands()
     client.submit(bundle, name="waiting", gpus=2)
     client.close()
     yield found
@@ -94,6 +97,8 @@ def test_page_is_accessible(
     page.goto(server.url + PAGES[name].format(worker=worker))
     if page.locator("connection-status").count():
         expect(page.locator("connection-status")).not_to_be_empty()
+    if name == "running":
+        expect(page.locator("job-usage canvas")).to_have_count(2)
     page.add_script_tag(content=axe)
     found = page.evaluate(CHECK, LEVELS)
     page.close()
