@@ -1,0 +1,70 @@
+"""A job that prints a great deal: from its first line to all lines on the server, readable."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import dtrain
+
+from .place import PATIENCE, Place, first_number
+from .programs import MemoryWatch, wait_for
+from .report import Report
+from .table import Target
+
+LINE = 100
+"""Bytes of a line, its end included."""
+PRINT = f"""import sys, time
+print(time.monotonic_ns(), flush=True)
+count = int(sys.argv[1])
+for first in range(0, count, 1000):
+    numbers = range(first, min(first + 1000, count))
+    sys.stdout.write("".join(f"line {{n:09d}} ".ljust({LINE - 1}, "x") + "\\n" for n in numbers))
+    sys.stdout.flush()
+print("needle", flush=True)
+"""
+_MEGABYTE = 1024 * 1024
+
+
+def measure(place: Place, report: Report) -> None:
+    """The rate, and how much the memory of server and worker grows meanwhile."""
+    sizes = place.sizes(10_000, 100_000, 1_000_000)
+    bundle = place.bundle({"main.py": PRINT})
+    with (
+        place.server() as server,
+        place.worker(server) as worker,
+        dtrain.Client(server.url) as client,
+    ):
+        for lines in sizes:
+            with MemoryWatch([server, worker]) as watch:
+                rates = [_rate(client, bundle, lines) for _ in range(place.pick(1, 3))]
+            whole = lines == 1_000_000
+            report.add(
+                f"log of {lines:,} lines of {LINE} bytes → readable",
+                "DTrain",
+                "lines/s",
+                rates,
+                target=Target(median=250_000) if whole else None,
+            )
+            for title, before, peak in zip(
+                ("server", "worker and its job"), watch.before, watch.peak, strict=True
+            ):
+                report.add(
+                    f"growth of memory with {lines:,} lines of log",
+                    f"DTrain {title}",
+                    "MB",
+                    [(peak - before) / _MEGABYTE],
+                )
+
+
+def _rate(client: dtrain.Client, bundle: Path, lines: int) -> float:
+    """Lines per second."""
+    job = client.submit(bundle, args=[str(lines)])
+
+    def is_readable() -> bool:
+        page = client.jobs.logs(job.id, tail=True, limit=1)
+        return bool(page.lines) and page.lines[-1].text == "needle"
+
+    wait_for(is_readable, PATIENCE, f"{lines} lines")
+    end = time.monotonic_ns()
+    return lines / ((end - first_number(client, job.id)) / 1e9)

@@ -1,0 +1,52 @@
+"""Where measurements hand in what they measured; raw samples are on disk at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .samples import summary
+from .table import Role, Row, Target, number
+
+
+class Report:
+    """The results of one run, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.rows: list[Row] = []
+        self.failures: list[str] = []
+
+    def add(
+        self,
+        measure: str,
+        subject: str,
+        unit: str,
+        samples: Sequence[float],
+        *,
+        role: Role = "dtrain",
+        target: Target | None = None,
+    ) -> None:
+        """Keep the samples of one thing, and show what they come to."""
+        with (self.folder / "samples.jsonl").open("a") as raw:
+            raw.write(json.dumps([measure, subject, unit, list(samples)]) + "\n")
+        row = Row(measure, subject, role, unit, summary(samples), target)
+        self.rows.append(row)
+        told = row.summary
+        spread = f"{number(told.low)} – {number(told.high)}, n = {told.count}"
+        say(f"    {subject}: {measure}: {number(told.median)} {unit} ({spread})")
+
+    def fail(self, what: str, error: Exception) -> None:
+        """Keep that something could not be measured, and why."""
+        reason = str(error).strip() or type(error).__name__
+        self.failures.append(f"{what}: {reason.splitlines()[-1]}")
+        say(f"    {what} could not be measured: {reason}")
+
+
+def say(line: str) -> None:
+    """Tell how far it is."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
