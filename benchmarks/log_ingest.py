@@ -8,9 +8,10 @@ from pathlib import Path
 import dtrain
 
 from .place import PATIENCE, Place, first_number
-from .programs import MemoryWatch, wait_for
+from .programs import MemoryWatch, timed, wait_for
 from .report import Report
 from .table import Target
+from .wire import WireWorker
 
 LINE = 100
 """Bytes of a line, its end included."""
@@ -24,10 +25,17 @@ for first in range(0, count, 1000):
 print("needle", flush=True)
 """
 _MEGABYTE = 1024 * 1024
+_PIECE = 64 * 1024
+"""Bytes that are appended at once where the log's length alone is to differ."""
 
 
 def measure(place: Place, report: Report) -> None:
-    """The rate, and how much the memory of server and worker grows meanwhile."""
+    """The rate, how much the memory of server and worker grows meanwhile, and what length costs."""
+    _measure_rates(place, report)
+    _measure_appends(place, report)
+
+
+def _measure_rates(place: Place, report: Report) -> None:
     sizes = place.sizes(10_000, 100_000, 1_000_000)
     bundle = place.bundle({"main.py": PRINT})
     with (
@@ -55,6 +63,32 @@ def measure(place: Place, report: Report) -> None:
                     "MB",
                     [(peak - before) / _MEGABYTE],
                 )
+
+
+def _measure_appends(place: Place, report: Report) -> None:
+    """How long one piece takes, by how long the log is already."""
+    piece = (b"x" * (LINE - 1) + b"\n") * (_PIECE // LINE)
+    bundle = place.bundle({"main.py": "print('ok')\n"})
+    with place.server() as server, dtrain.Client(server.url) as client:
+        client.submit(bundle)
+        worker = WireWorker(server.url, server.worker_token, "appends")
+        assignment = worker.poll()
+        if assignment is None:
+            raise RuntimeError("A job waits, but a worker that asks gets none.")
+        offset = 0
+        for megabytes in place.sizes(1, 10, 100):
+            while offset < megabytes * _MEGABYTE:
+                worker.append(assignment, offset, piece)
+                offset += len(piece)
+            samples: list[float] = []
+            for _ in range(place.pick(20, 100)):
+                with timed(samples):
+                    worker.append(assignment, offset, piece)
+                offset += len(piece)
+            report.add(
+                f"append 64 KiB to a log of {megabytes} MiB", "DTrain, by HTTP", "ms", samples
+            )
+        worker.finish(assignment, offset)
 
 
 def _rate(client: dtrain.Client, bundle: Path, lines: int) -> float:

@@ -7,7 +7,7 @@ from dtrain.protocol import routes
 from dtrain.protocol.messages import LogMatches
 
 from .log_ingest import PRINT
-from .place import Place, completed
+from .place import PATIENCE, Place
 from .programs import timed
 from .report import Report
 from .table import Target
@@ -26,7 +26,8 @@ def measure(place: Place, report: Report) -> None:
         dtrain.Client(server.url) as client,
     ):
         for lines in place.sizes(10_000, 100_000, 1_000_000):
-            job = completed(client, client.submit(bundle, args=[str(lines)]).id).id
+            job = client.submit(bundle, args=[str(lines)]).id
+            client.jobs.wait(job, timeout=PATIENCE, raise_on_failure=True)
             ends: list[float] = []
             jumps: list[float] = []
             searches: list[float] = []

@@ -6,7 +6,7 @@ import dtrain
 from dtrain.protocol import routes
 from dtrain.protocol.messages import MetricPage
 
-from .place import Place, completed
+from .place import PATIENCE, Place
 from .programs import timed
 from .report import Report
 from .table import Target
@@ -30,7 +30,8 @@ def measure(place: Place, report: Report) -> None:
         dtrain.Client(server.url) as client,
     ):
         for records in place.sizes(*_TARGETS, short=100_000):
-            job = completed(client, client.submit(bundle, args=[str(records)]).id).id
+            job = client.submit(bundle, args=[str(records)]).id
+            client.jobs.wait(job, timeout=PATIENCE, raise_on_failure=True)
             path = routes.path(routes.JOB_METRICS, job_id=job)
             samples: list[float] = []
             for _ in range(place.pick(20, 100)):

@@ -42,7 +42,7 @@ class Server(Program):
         }
         super().__init__([*DTRAIN, "server", folder], folder, environment, title="server")
         try:
-            wait_for(self._answers, 120, "the server to answer")
+            wait_for(self._answers, PATIENCE, "the server to answer")
         except TimeoutError:
             self.stop()
             raise RuntimeError(f"The server does not start: {self.text()}") from None

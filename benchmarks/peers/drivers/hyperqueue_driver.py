@@ -22,7 +22,7 @@ def main() -> None:
         made.program(command, stdout=str(output), stderr=str(folder / "errors"))
         return made
 
-    with LocalCluster(folder / "server", WorkerConfig(cores=asked["at_once"])) as cluster:
+    with LocalCluster(str(folder / "server"), WorkerConfig(cores=asked["at_once"])) as cluster:
         client = cluster.client()
         latencies = []
         for number in range(asked["latencies"] + 2):
