@@ -15,6 +15,8 @@ def main() -> None:
     """Print the figures: each job has one task, and is handed in by itself."""
     asked = json.loads(sys.argv[1])
     folder = Path(asked["folder"])
+    server = folder / "server"
+    server.mkdir(exist_ok=True)
 
     def job(output: Path) -> Job:
         made = Job()
@@ -22,7 +24,7 @@ def main() -> None:
         made.program(command, stdout=str(output), stderr=str(folder / "errors"))
         return made
 
-    with LocalCluster(str(folder / "server"), WorkerConfig(cores=asked["at_once"])) as cluster:
+    with LocalCluster(str(server), WorkerConfig(cores=asked["at_once"])) as cluster:
         client = cluster.client()
         latencies = []
         for number in range(asked["latencies"] + 2):
