@@ -5,6 +5,8 @@ SHELL := bash
 python := .venv/bin/python
 # Most tests wait for processes that they started, so there may be more than there are cores.
 at_once := $(shell cores=$$(nproc); echo $$((cores < 8 ? cores + 1 : 8)))
+# Each of the many processes that tests start would compile all of DTrain again.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Say what there is
 	@echo 'make …'

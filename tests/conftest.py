@@ -14,6 +14,7 @@ from support.disks import small_disk_at
 from support.postgres import Cluster, running_cluster
 from support.processes import (
     MARK,
+    PATIENCE,
     RunningServer,
     RunningWorker,
     end_started,
@@ -54,7 +55,7 @@ def _no_process_outlives_its_test(
     try:
         end_started(mark)
     finally:
-        found = left_over(mark, folder, within=5 if passed else 0)
+        found = left_over(mark, folder, within=PATIENCE if passed else 0)
     assert not (passed and found), "These processes outlived the test:\n" + "\n".join(found)
 
 

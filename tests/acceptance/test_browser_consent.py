@@ -23,13 +23,13 @@ def start_owner(server: RunningServer, home: Path, **settings: Any) -> tuple[InT
     """A worker whose owner sits at its terminal; with its page."""
     settings = {"token": server.token, **settings}
     agent = start_in_terminal(home, server.url, **settings)
-    worker = wait_for(lambda: get_json(f"{server.url}/api/workers")["workers"], 20, "the worker")
+    worker = wait_for(lambda: get_json(f"{server.url}/api/workers")["workers"], "the worker")
     return agent, f"{server.url}/workers/{worker[0]['id']}"
 
 
 def wait_for_question(agent: InTerminal, card: str) -> None:
     """Wait until a card is at the terminal, and the question below it."""
-    wait_for(lambda: PROMPT in agent.screen().partition(card)[2], 20, f"the question about {card}")
+    wait_for(lambda: PROMPT in agent.screen().partition(card)[2], f"the question about {card}")
 
 
 @pytest.fixture

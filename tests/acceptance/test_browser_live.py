@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.browser import SCREENSHOTS, has_stayed, stay, visit
 from support.example_job import zip_of
-from support.processes import RunningServer
+from support.processes import RunningServer, wait_for
 from support.scripted_worker import Attempt, ScriptedWorker
 
 from dtrain.client.client import Client
@@ -120,7 +121,7 @@ def test_list_is_filtered_in_place_and_by_the_address(
     page.set_input_files("#file", bundle)
     page.get_by_role("link", name="Running").click()
     expect(page.locator("tbody tr")).to_have_count(1)
-    assert page.url == f"{server.url}/?status=running"
+    expect(page).to_have_url(f"{server.url}/?status=running")
     page.get_by_role("link", name="All 2").click()
     expect(page.locator("tbody tr")).to_have_count(2)
     page.locator("tbody").get_by_role("link", name="red").click()
@@ -131,7 +132,7 @@ def test_list_is_filtered_in_place_and_by_the_address(
     page.locator("#search").press_sequentially("wait")
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(page.locator("#search")).to_be_focused()
-    assert page.url.endswith("?q=wait")
+    expect(page).to_have_url(re.compile(r"\?q=wait$"))
     assert has_stayed(page)
     expect(page.locator("bundle-picker output")).to_contain_text("bundle.zip")
 
@@ -178,7 +179,7 @@ def test_log_that_streams_in_is_as_the_server_renders_it(
         "100%|####|",
     ]
     page.reload()
-    assert log_of(page) == streamed
+    wait_for(lambda: log_of(page) == streamed, "the log as it was streamed")
 
 
 def test_log_shows_a_bar_while_it_grows(
@@ -282,7 +283,8 @@ def test_charts_come_with_the_series(
     before = page.locator("#chart-1 canvas").evaluate("(canvas) => canvas.toDataURL()")
     attempt.log(record(step=4, loss=0.1))
     expect(page.locator("#chart-1 [data-metric=loss]")).to_have_text("0.1")
-    assert page.locator("#chart-1 canvas").evaluate("(canvas) => canvas.toDataURL()") != before
+    canvas = page.locator("#chart-1 canvas")
+    wait_for(lambda: canvas.evaluate("(canvas) => canvas.toDataURL()") != before, "another drawing")
 
 
 def test_charts_are_looked_at_closer(
@@ -300,15 +302,14 @@ def test_charts_are_looked_at_closer(
     expect(page.locator("#chart-1 [data-metric=loss]")).to_have_text("0.5")
     whole = drawn()
     page.locator("#chart-1 [data-plot]").press("+")
-    assert drawn() != whole
+    wait_for(lambda: drawn() != whole, "a part of the chart")
     page.get_by_role("button", name="Reset zoom").click()
-    assert drawn() == whole
+    wait_for(lambda: drawn() == whole, "the whole of it")
     page.get_by_label("Log scale").check()
-    scaled = drawn()
-    assert scaled != whole
+    scaled = wait_for(lambda: (now := drawn()) != whole and now, "another scale")
     page.get_by_label("Axis").select_option("time")
     page.get_by_label("Axis").select_option("step")
-    assert drawn() == scaled
+    wait_for(lambda: drawn() == scaled, "the same picture")
     page.get_by_label("Log scale").uncheck()
     page.get_by_label("Smoothing").fill("0.9")
     expect(page.locator("#chart-1 [data-metric=loss]")).not_to_have_text("0.5")
@@ -356,8 +357,10 @@ def test_workers_come_and_are_drained(
     card = page.locator(".worker")
     expect(card).to_contain_text("newcomer")
     expect(card).to_contain_text("#1 what runs")
+    scripted.commands()  # it is shown as offline after 30 s of silence
     card.get_by_role("button", name="Drain").click()
     expect(card.locator(".pill")).to_have_text("draining")
+    scripted.commands()
     card.get_by_role("button", name="Resume").click()
     expect(card.locator(".pill")).to_have_text("online")
     attempt.finish(Cause.EXITED)

@@ -65,7 +65,7 @@ def test_a_million_lines_are_opened_and_gone_through(page: Page, large: str) -> 
     page.keyboard.type(":500001")
     page.keyboard.press("Enter")
     expect(shown(page, 500_001)).to_be_in_viewport()
-    assert page.url == f"{large}#L500001"
+    expect(page).to_have_url(f"{large}#L500001")
     page.locator("[data-scroller]").press("w")
     expect(page.get_by_role("button", name="Wrap")).to_have_attribute("aria-pressed", "true")
     expect(shown(page, 500_001)).to_be_in_viewport()
@@ -80,7 +80,7 @@ def test_a_link_leads_to_its_line(page: Page, large: str) -> None:
     expect(shown(page, 5000)).to_have_text("WARNING: red needle")
     shown(page, 5002).locator("a").click()
     expect(shown(page, 5002)).to_have_attribute("data-linked", "")
-    assert page.url == f"{large}#L5002"
+    expect(page).to_have_url(f"{large}#L5002")
 
 
 def test_the_whole_log_is_searched_and_filtered(page: Page, large: str) -> None:

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from support.api import get_json, log_of, records_of, wait_for_status
-from support.containers import DOCKERFILE, PATIENCE, TestEngine, left_containers
+from support.containers import DOCKERFILE, TestEngine, left_containers
 from support.example_job import MAIN, RECORDS, expected_log, zip_of
-from support.processes import RunningServer, RunningWorker, start_worker, wait_for
+from support.processes import PATIENCE, RunningServer, RunningWorker, start_worker, wait_for
 from urllib3.filepost import encode_multipart_formdata
-
-pytestmark = PATIENCE
 
 
 def submit(server: RunningServer, folder: Path, files: dict[str, str], **fields: str) -> Any:
@@ -21,7 +19,7 @@ def submit(server: RunningServer, folder: Path, files: dict[str, str], **fields:
     given = {"name": "My Training Job", "main_entry": "main.py", **fields}
     body, kind = encode_multipart_formdata({**given, "file": (path.name, path.read_bytes())})
     request = urllib.request.Request(f"{server.url}/api/jobs", body, {"Content-Type": kind})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)
 
 
@@ -33,7 +31,7 @@ def test_jobs_of_the_manual_run_in_containers(
     built = submit(server, tmp_path, {**files, "Dockerfile": DOCKERFILE})
     named = submit(server, tmp_path, files, image="python:3.9-slim")
     assert built["spec"]["executor"] == "docker"
-    wait_for(lambda: get_json(f"{server.url}/api/workers")["workers"], 20, "a worker")
+    wait_for(lambda: get_json(f"{server.url}/api/workers")["workers"], "a worker")
     for job in (built, named):
         explained = get_json(f"{server.url}/api/jobs/{job['id']}/explain")
         assert explained["summary"].endswith("even when idle: it asks for executor docker.")

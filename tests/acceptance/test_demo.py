@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from support.api import get, get_json
 from support.checkout import Checkout
-from support.processes import Running, clean_environment, wait_for
+from support.processes import PATIENCE, Running, clean_environment, wait_for
 from support.requirements import require
 from support.terminal import InTerminal
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("usual_port")]
+pytestmark = pytest.mark.usefixtures("usual_port")
 DEMO = [sys.executable, "-m", "dtrain", "demo", "--home"]
 DOWNLOAD = 400.0
 """Seconds for the example's packages, some 65 MB, to arrive on a slow line and a busy machine."""
@@ -70,13 +70,13 @@ def test_demo_at_a_terminal_serves_until_ctrl_c(tmp_path: Path) -> None:
     home = tmp_path / "home"
     demo = InTerminal("dtrain demo", [*DEMO, str(home)], tmp_path, clean_environment())
 
-    shown = demo.wait_for_text("Ctrl-C ends the demo", timeout=DOWNLOAD)
+    shown = demo.wait_for_text("Ctrl-C ends the demo", patience=DOWNLOAD)
     assert re.search(r"\[#+-*\] +\d+%", shown), "there was no progress bar"
     assert b"Handwritten digits" in get(f"{address_in(shown)}/")
     assert_results(home / "results")
 
     demo.type("\x03")
-    assert demo.ended(30) == 0
+    assert demo.ended() == 0
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
@@ -85,41 +85,41 @@ def test_demo_that_is_ended_early_leaves_nothing_behind(
 ) -> None:
     home = tmp_path / "home"
     demo = Running("dtrain demo", [*DEMO, str(home)], tmp_path, clean_environment())
-    wait_for(lambda: "PROGRESS: " in demo.text(), DOWNLOAD, "the training to begin")
+    wait_for(lambda: "PROGRESS: " in demo.text(), "the training to begin", patience=DOWNLOAD)
 
     demo.process.send_signal(ending)
 
-    status = demo.process.wait(60)
+    status = demo.process.wait(PATIENCE)
     assert status == 128 + ending
-    wait_for(lambda: not _answers(address_in(demo.text())), 60, "the server to end")
+    wait_for(lambda: not _answers(address_in(demo.text())), "the server to end")
     assert "Traceback" not in demo.text()
 
 
 def test_demo_does_not_wait_for_what_an_interrupted_one_has_left(tmp_path: Path) -> None:
     home = tmp_path / "home"
     first = Running("first demo", [*DEMO, str(home)], tmp_path, clean_environment())
-    wait_for(lambda: "PROGRESS: " in first.text(), DOWNLOAD, "the training to begin")
+    wait_for(lambda: "PROGRESS: " in first.text(), "the training to begin", patience=DOWNLOAD)
     first.process.send_signal(signal.SIGINT)
-    first.process.wait(60)
+    first.process.wait(PATIENCE)
 
     second = Running(
         "second demo", [*DEMO, str(home)], tmp_path, clean_environment(), tmp_path / "second.log"
     )
 
-    wait_for(lambda: "Job 2: executing" in second.text(), 60, "the second training to begin")
+    wait_for(lambda: "Job 2: executing" in second.text(), "the second training to begin")
     assert get_json(f"{address_in(second.text())}/api/jobs/1")["status"] == "cancelled"
 
 
 def test_second_demo_in_the_same_folder_refuses(tmp_path: Path) -> None:
     home = tmp_path / "home"
     demo = Running("dtrain demo", [*DEMO, str(home)], tmp_path, clean_environment())
-    wait_for(lambda: "Dashboard" in demo.text(), 60, "the first demo")
+    wait_for(lambda: "Dashboard" in demo.text(), "the first demo")
 
     second = Running(
         "second demo", [*DEMO, str(home)], tmp_path, clean_environment(), tmp_path / "second.log"
     )
 
-    assert second.process.wait(30) == 2
+    assert second.process.wait(PATIENCE) == 2
     assert re.fullmatch(r"dtrain: Another demo runs in .*\n", second.text())
 
 

@@ -81,7 +81,7 @@ class Witness:
     def wait_for_growth(self) -> None:
         """Wait until the job has printed some more."""
         enough = len(self.copy()) + 400_000
-        wait_for(lambda: len(self.copy()) >= enough, 30, "the job to go on printing")
+        wait_for(lambda: len(self.copy()) >= enough, "the job to go on printing")
 
     def let_go(self) -> None:
         """Have the job end."""
@@ -162,7 +162,7 @@ def test_end_of_a_job_is_told_after_a_kill(
     for victim in victims:
         victim.kill()
     witness.let_go()
-    wait_for(lambda: not process.is_running(), 30, "the job to end by itself")
+    wait_for(lambda: not process.is_running(), "the job to end by itself")
     for victim in victims:
         victim.restart()
 
@@ -195,7 +195,7 @@ def test_orderly_restart_of_the_server_is_not_felt_by_the_job(
     witness: Witness, server: RunningServer
 ) -> None:
     process = witness.process()
-    assert server.stop(timeout=15) == 0
+    assert server.stop() == 0
     server.restart()
     witness.wait_for_growth()
     assert witness.process() == process

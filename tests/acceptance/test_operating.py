@@ -28,6 +28,7 @@ from support.command import COMMAND, dtrain
 from support.example_job import zip_of
 from support.processes import (
     MARK,
+    PATIENCE,
     Running,
     clean_environment,
     end_started,
@@ -83,7 +84,7 @@ class Behind:
         """Status, headers and body of what the proxy answers."""
         trusted = ssl.create_default_context(cafile=str(self.proxy.ca))
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.proxy.port, context=trusted, timeout=30
+            "127.0.0.1", self.proxy.port, context=trusted, timeout=PATIENCE
         )
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, names)
@@ -113,7 +114,7 @@ def test_strangers_do_not_get_through_the_proxy(behind: Behind) -> None:
         assert behind.ask("GET", "/api/jobs", **forged)[0] == 401, forged
     status, _, body = behind.ask("GET", "/api/jobs", Host="evil.example")
     assert status == 400 or not body  # Caddy itself has nothing by that name
-    plain = http.client.HTTPConnection("127.0.0.1", behind.proxy.plain_port, timeout=10)
+    plain = http.client.HTTPConnection("127.0.0.1", behind.proxy.plain_port, timeout=PATIENCE)
     plain.request("GET", "/api/jobs")
     answer = plain.getresponse()
     assert answer.status in {301, 308}
@@ -325,23 +326,23 @@ def test_jobs_outlive_the_stop_of_their_worker_by_its_unit(state: Path) -> None:
     variables = {"DTRAIN_SERVER_URL": url, "DTRAIN_WORKER_TOKEN": WORKER_TOKEN}
     variables["DTRAIN_ISOLATION"] = "off"  # the job looks for files of the test
     agent = unit.start(home, user, **variables)
-    wait_for(lambda: "Joined" in agent.text() or not agent.alive, 60, "the worker to join")
+    wait_for(lambda: "Joined" in agent.text() or not agent.alive, "the worker to join")
     assert agent.alive, agent.text()
     gate = _owned(state / "gate", user)
     gate.chmod(0o777)
     packed = zip_of(state / "job.zip", {"main.py": LINE_BY_LINE})
     job = client.submit(packed, name="lives on", env={"FOLDER": str(gate)})
-    wait_for(lambda: client.jobs.get(job.id).phase == "executing", 60, "the job to run")
-    (process,) = wait_for(lambda: _programs_in(home), 60, "the job's own process")
+    wait_for(lambda: client.jobs.get(job.id).phase == "executing", "the job to run")
+    (process,) = wait_for(lambda: _programs_in(home), "the job's own process")
 
     assert unit["KillMode"] == "process"
-    assert agent.stop(timeout=float(unit["TimeoutStopSec"])) == 0
+    assert agent.stop(patience=float(unit["TimeoutStopSec"])) == 0
 
     assert process.is_running()
     agent = unit.start(home, user, **variables)
     for number in range(5):
         (gate / str(number)).touch()
-    wait_for(lambda: client.jobs.get(job.id).status.final, 60, "the job to end")
+    wait_for(lambda: client.jobs.get(job.id).status.final, "the job to end")
     ended = client.jobs.get(job.id)
     assert (ended.status, ended.attempt, ended.worker) == (Status.COMPLETED, 1, "room4")
     if user is not None:
@@ -413,7 +414,7 @@ def test_old_jobs_are_deleted_as_the_document_says(tmp_path: Path) -> None:
     for days, left in ((90, 3), (0, 1)):
         typed = script.replace("days=90", f"days={days}")
         env = clean_environment() | {"DTRAIN_SERVER_URL": server.url}
-        subprocess.run([sys.executable, "-c", typed], env=env, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", typed], env=env, check=True, timeout=PATIENCE)
         assert len(client.jobs.list().jobs) == left
 
 

@@ -49,7 +49,6 @@ for name, template in {**vars(routes), **pages}.items():
                 error.close()
 print(json.dumps(found))
 """
-pytestmark = pytest.mark.timeout(400)
 
 
 @dataclass
@@ -96,9 +95,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         }
         command = [sys.executable, "-m", "dtrain", "server", str(server_home)]
         running = server.start("server", command, server_home, environment)
-        wait_for(
-            lambda: not running.alive or "Access token" in running.text(), 60, "the announcement"
-        )
+        wait_for(lambda: not running.alive or "Access token" in running.text(), "the announcement")
         shutil.copy(ROOT / "worker" / "agent.py", folder)
         shutil.copy(authority.file, folder / "ca.pem")
         yield Lab(server, other, running.text(), folder, home)
@@ -109,7 +106,7 @@ def test_second_machine_joins_by_the_printed_line_and_loses_nothing_without_its_
 ) -> None:
     join = lab.line(r"    (DTRAIN_SERVER_URL=.* python agent\.py)")
     worker = lab.paste("worker", join)
-    wait_for(lambda: not worker.alive or "Joined" in worker.text(), 60, "the worker to join")
+    wait_for(lambda: not worker.alive or "Joined" in worker.text(), "the worker to join")
     token = lab.line("Access token, .*: (.*)")
     assert f"https://{lab.server.address}:5000" in join
     shared = re.search("DTRAIN_WORKER_TOKEN=([^ ]+)", join)[1]
@@ -125,14 +122,14 @@ def test_second_machine_joins_by_the_printed_line_and_loses_nothing_without_its_
     job.mkdir()
     (job / "main.py").write_text(JOB)
     follower = lab.paste("submit", f"dtrain submit {job} --follow")
-    wait_for(lambda: not follower.alive or "tick 3\n" in follower.text(), 90, "the job to run")
+    wait_for(lambda: not follower.alive or "tick 3\n" in follower.text(), "the job to run")
     lab.other.plug(into=False)
     wait_for(
-        lambda: list((lab.folder / "data").rglob("over")), 60, "the job to end without the network"
+        lambda: list((lab.folder / "data").rglob("over")), "the job to end without the network"
     )
     assert "tick 59" not in follower.text()
     lab.other.plug(into=True)
-    wait_for(lambda: not follower.alive, 200, "the end to be told")
+    wait_for(lambda: not follower.alive, "the end to be told", patience=200)
     assert follower.process.returncode == 0, follower.text()
     ticks = "".join(re.findall(r"^tick \d+\n", follower.text(), re.MULTILINE))
     assert ticks == WHOLE

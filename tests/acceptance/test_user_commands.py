@@ -21,7 +21,7 @@ from support.requirements import require
 from support.terminal import InTerminal
 
 # One of them may wait for another file's use of port 5000.
-pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("usual_port")]
+pytestmark = pytest.mark.usefixtures("usual_port")
 CopyRunFolder = Callable[[str], Path]
 
 SUBMIT = """\
@@ -125,7 +125,7 @@ def test_worker_is_told_by_variables_alone(
         "DTRAIN_AUTO_ACCEPT_JOBS": "true",
     }
     checkout.start_worker(run_folder("worker"), variables)
-    wait_for(lambda: worker_names(url) == ["worker-1"], 20, "the worker to be known")
+    wait_for(lambda: worker_names(url) == ["worker-1"], "the worker to be known")
 
     (worker,) = get_json(f"{url}/api/workers")["workers"]
     assert worker["capacity"]["slots"] == 2
@@ -139,7 +139,7 @@ def test_two_names_make_two_workers_of_one_folder(
     write_config(worker, url)
     for name in ("worker-1", "worker-2"):
         checkout.start_worker(worker, {"DTRAIN_WORKER_NAME": name})
-    wait_for(lambda: worker_names(url) == ["worker-1", "worker-2"], 20, "both workers")
+    wait_for(lambda: worker_names(url) == ["worker-1", "worker-2"], "both workers")
 
     zip_of(tmp_path / "my_training_job.zip", {"main.py": MAIN})
     for _ in range(2):
@@ -157,7 +157,7 @@ def test_second_agent_of_a_name_refuses_to_start(
     worker = run_folder("worker")
     write_config(worker, url)
     checkout.start_worker(worker)
-    wait_for(lambda: worker_names(url) == ["worker-1"], 20, "the first agent")
+    wait_for(lambda: worker_names(url) == ["worker-1"], "the first agent")
 
     second = checkout.shell("python agent.py", worker)
 
@@ -176,8 +176,8 @@ def test_debug_mode_shows_what_the_worker_does(
     def chatter(env: dict[str, str]) -> str:
         agent = checkout.start_worker(worker, env)
         known = f"{url}/api/workers"
-        wait_for(lambda: get_json(known)["workers"], 20, "the worker to be known")
-        wait_for(lambda: "worker-1" in agent.text(), 20, "the worker to say so")
+        wait_for(lambda: get_json(known)["workers"], "the worker to be known")
+        wait_for(lambda: "worker-1" in agent.text(), "the worker to say so")
         agent.stop()
         text = agent.text()
         agent.output.unlink()
@@ -240,13 +240,13 @@ def test_worker_waits_for_a_server_that_is_down(
     worker = run_folder("worker")
     write_config(worker, f"http://localhost:{port}")
     agent = checkout.start_worker(worker)
-    wait_for(lambda: f"localhost:{port}" in agent.text(), 20, "the worker to complain")
+    wait_for(lambda: f"localhost:{port}" in agent.text(), "the worker to complain")
     assert agent.alive
     assert "Traceback" not in agent.text()
 
     url = checkout.start_server(run_folder("server"), {"DTRAIN_PORT": str(port)})
 
-    wait_for(lambda: get_json(f"{url}/api/workers")["workers"], 20, "the worker to be known")
+    wait_for(lambda: get_json(f"{url}/api/workers")["workers"], "the worker to be known")
 
 
 def test_worker_says_that_its_token_is_refused(
@@ -257,7 +257,7 @@ def test_worker_says_that_its_token_is_refused(
     write_config(worker, url, token="a-wrong-token")
     agent = checkout.start_worker(worker)
 
-    wait_for(lambda: "token" in agent.text(), 20, "the worker to complain")
+    wait_for(lambda: "token" in agent.text(), "the worker to complain")
 
     assert "Traceback" not in agent.text()
     assert "a-wrong-token" not in agent.text()
@@ -378,9 +378,9 @@ def test_owner_is_asked_at_the_terminal(
         assert log_of(url, 1) == b"hello\n"
     else:
         declined = f"{url}/api/jobs/1/explain"
-        fits = wait_for(lambda: get_json(declined)["workers"], 10, "an explanation")
-        wait_for(lambda: get_json(declined)["workers"][0]["declined"], 10, str(fits))
+        fits = wait_for(lambda: get_json(declined)["workers"], "an explanation")
+        wait_for(lambda: get_json(declined)["workers"][0]["declined"], str(fits))
     assert get_json(f"{url}/api/jobs/1")["status"] == status
     agent.type("\x03")
-    wait_for(lambda: not agent.alive, 20, "Ctrl-C to end the agent")
+    wait_for(lambda: not agent.alive, "Ctrl-C to end the agent")
     assert TOKEN not in agent.text()

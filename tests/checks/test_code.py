@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from support.checks import run_checker
 
 
@@ -14,6 +13,5 @@ def test_format_is_the_formatters() -> None:
     run_checker("ruff", "format", "--check", ".")
 
 
-@pytest.mark.timeout(300)
 def test_types_hold() -> None:
     run_checker("mypy")

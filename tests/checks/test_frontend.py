@@ -10,7 +10,6 @@ from support.checks import ROOT
 FRONTEND = ROOT / "frontend"
 
 
-@pytest.mark.timeout(300)
 def test_types_of_the_frontend_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FRONTEND)
     build = importlib.import_module("build_assets")

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 
 from dtrain.protocol.errors import Refused, Unavailable
 from dtrain.server.store import events
@@ -142,12 +142,12 @@ def test_reader_waits_for_no_writer_and_sees_none_of_its_half(database: Database
     def slow(connection: sa.Connection) -> None:
         events.append(connection, "slow", 1.0)
         inside.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE)
 
     writer = threading.Thread(target=database.write, args=[slow])
     writer.start()
     try:
-        assert inside.wait(30)
+        assert inside.wait(PATIENCE)
         assert kinds(database) == []
     finally:
         go_on.set()
@@ -219,7 +219,7 @@ def test_postgresql_tells_notices_to_other_processes(postgres_url: str) -> None:
             one.write(lambda connection: notice(connection, "hello"))
             return "hello" in told
 
-        wait_for(arrived, 10, "a notice of another process")
+        wait_for(arrived, "a notice of another process")
     finally:
         one.close()
         other.close()

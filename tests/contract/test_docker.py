@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from support.attempts import ended, new_attempt, wait_for_log
 from support.contained import COUNTS, Bench
-from support.containers import DOCKERFILE, PATIENCE, TestEngine, left_containers
+from support.containers import DOCKERFILE, TestEngine, left_containers
 from support.packages import make_wheel
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 
 from dtrain.protocol.states import Cause
 from dtrain.worker.docker_settings import Volume
@@ -22,8 +22,6 @@ from dtrain.worker.image_keeper import ImageKeeper
 from dtrain.worker.images import buildkit
 from dtrain.worker.launcher import adopt, launch, resume
 from dtrain.worker.spool import AttemptFolder, WorkerFolder
-
-pytestmark = PATIENCE
 
 CLASSIC = "/usr/sbin:/sbin"
 """A PATH without `docker`, whose client brings BuildKit."""
@@ -88,11 +86,11 @@ def test_fork_bomb_is_held_and_leaves_nothing(bench: Bench) -> None:
         "import os, time\n"
         "while True:\n"
         "    try: os.fork()\n"
-        "    except OSError: print('held', flush=True); time.sleep(60)\n"
+        "    except OSError: print('held', flush=True); time.sleep(3600)\n"
     )
     wait_for_log(running.folder, b"held\n")
     running.stop(Cause.CANCELLED, at_once=True)
-    record = ended(running, 30)
+    record = ended(running)
     assert record.cause is Cause.CANCELLED
     assert left_containers(bench.engine, bench.key) == []
 
@@ -146,7 +144,7 @@ def test_requirements_that_name_a_place_stay_with_the_attempt(bench: Bench) -> N
     target.mkdir()
     files = {"main.py": "import kipper; print('has')", "requirements.txt": f"./{wheel.name}"}
     folder = new_attempt(bench.worker, {**files, wheel.name: wheel.read_bytes()})
-    record = ended(launch(folder, bench.executor.prepare(folder)), 60)
+    record = ended(launch(folder, bench.executor.prepare(folder)))
     assert record.exit_code == 0, folder.log.read_text()
     assert folder.log.read_text().endswith("has\n")
     assert list(bench.worker.environments.glob("containers-*")) == []
@@ -161,7 +159,7 @@ def test_project_that_says_nothing_costs_the_job_alone(bench: Bench, project: st
             bench.executor.prepare(folder)
         assert caught.value.cause is Cause.ENVIRONMENT_FAILED
     else:
-        record = ended(launch(folder, bench.executor.prepare(folder)), 60)
+        record = ended(launch(folder, bench.executor.prepare(folder)))
         assert record.exit_code == 0, folder.log.read_text()
 
 
@@ -230,10 +228,10 @@ def test_container_outlives_its_shim(bench: Bench) -> None:
     folder = running.folder
     wait_for_log(folder, b"line 20\n")
     os.kill(running.pid, signal.SIGKILL)
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     again = resume(folder, bench.executor)
     assert again is not None
-    record = ended(again, 30)
+    record = ended(again)
     assert record.exit_code == 7
     assert folder.log.read_text() == "".join(f"line {n}\n" for n in range(150))
 
@@ -252,7 +250,7 @@ def test_stop_while_it_is_prepared_leaves_nothing(bench: Bench, step: str) -> No
         bench.executor = bench.make(CLASSIC)
         files = {"main.py": "", "Dockerfile": "FROM python:3.9-slim\nRUN echo ready; sleep 60\n"}
     else:
-        backend = "import time; print('ready', flush=True); time.sleep(60)"
+        backend = "import time; print('ready', flush=True); time.sleep(3600)"
         project = '[build-system]\nrequires = []\nbuild-backend = "b"\nbackend-path = ["."]\n'
         files = {
             "main.py": "",
@@ -261,10 +259,10 @@ def test_stop_while_it_is_prepared_leaves_nothing(bench: Bench, step: str) -> No
         }
         files["requirements.txt"] = "-v --no-build-isolation .\n"
     running = bench.start(files, requirements_file="requirements.txt")
-    wait_for(lambda: running.phase == step, 20, "the step")
-    wait_for(lambda: _is_at_work(bench, step, running.folder), 30, "something to be at work")
+    wait_for(lambda: running.phase == step, "the step")
+    wait_for(lambda: _is_at_work(bench, step, running.folder), "something to be at work")
     running.stop(Cause.CANCELLED)
-    record = ended(running, 30)
+    record = ended(running)
     assert record.cause is Cause.CANCELLED
     assert left_containers(bench.engine, bench.key) == []
     assert running.folder.exit is not None

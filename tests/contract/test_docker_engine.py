@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 from support.attempts import ended, wait_for_log
 from support.contained import COUNTS, Bench
-from support.containers import PATIENCE, TestEngine, private_engine
+from support.containers import TestEngine, private_engine
 
 from dtrain.protocol.states import Cause
 from dtrain.worker.spool import WorkerFolder
-
-pytestmark = PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +39,7 @@ def test_engine_that_keeps_containers_may_be_restarted(
     wait_for_log(running.folder, b"line 20\n")
     engine_to_kill.end(number)
     engine_to_kill.start("--live-restore")
-    record = ended(running, 40)
+    record = ended(running)
     log = running.folder.log.read_text()
     lines = [line for line in log.splitlines() if line.startswith("line ")]
     assert lines == [f"line {n}" for n in range(200)]
@@ -59,6 +57,6 @@ def test_engine_that_takes_containers_along_costs_no_job_its_outcome(
     wait_for_log(running.folder, b"line 20\n")
     engine_to_kill.end(number)
     engine_to_kill.start()
-    record = ended(running, 40)
+    record = ended(running)
     assert record.cause is Cause.SHIM_LOST
     assert "has ended the container" in str(record.message)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.processes import PATIENCE
 from support.queue import Hand, open_services, submitted
 
 from dtrain.protocol.messages import Event
@@ -62,7 +63,7 @@ def test_follower_misses_and_doubles_nothing_while_many_write(services: Services
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     with services.database.read() as connection:
         stored_ids = [event.id for event in stored.after(connection, first, 1000)]
     assert len(stored_ids) == 200
@@ -120,4 +121,4 @@ def test_streams_end_with_the_server(services: Services) -> None:
     threading.Thread(target=follow, daemon=True).start()
     services.stop.set()
     services.mailboxes.wake_all()
-    assert ended.wait(10)
+    assert ended.wait(PATIENCE)

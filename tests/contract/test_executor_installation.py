@@ -20,7 +20,7 @@ from support.attempts import (
 from support.bench import SHOW, Bench
 from support.http_peer import Answer, Exchange, Peer, peer
 from support.packages import make_sdist, make_wheel, serve_index, source_of
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 
 from dtrain.protocol.bundle import sha256_of
 from dtrain.protocol.states import Cause
@@ -49,7 +49,7 @@ def test_slow_index_is_told_while_it_is_read(bench: Bench, index: Peer, tmp_path
     wait_for_log(running.folder, b"with what requirements.txt says.\n")
     wait_for_log(running.folder, f"uv waits for {index.url}/simple/parrot/, for 5 s".encode())
     (tmp_path / "go").touch()
-    assert ended(running, timeout=60).exit_code == 0, running.folder.log.read_text()
+    assert ended(running).exit_code == 0, running.folder.log.read_text()
     log = running.folder.log.read_text()
     assert re.search(r"^Resolved 1 package in ", log, re.MULTILINE)
     assert re.search(r"^Prepared 1 package in ", log, re.MULTILINE)
@@ -80,8 +80,8 @@ def test_index_that_hangs_ends_with_the_limit_of_the_step(bench: Bench, index: P
 def test_second_waits_for_the_build_of_the_first_and_says_so(bench: Bench, tmp_path: Path) -> None:
     first, second, go = _two_builds(bench, tmp_path)
     go.touch()
-    assert ended(first, timeout=60).exit_code == 0, first.folder.log.read_text()
-    assert ended(second, timeout=60).exit_code == 0, second.folder.log.read_text()
+    assert ended(first).exit_code == 0, first.folder.log.read_text()
+    assert ended(second).exit_code == 0, second.folder.log.read_text()
     assert b"Built slow==1.0" in first.folder.log.read_bytes()
     assert b"Built slow==1.0" not in second.folder.log.read_bytes()
     assert b"These packages are here already." in second.folder.log.read_bytes()
@@ -97,10 +97,10 @@ def test_waiter_builds_when_the_builder_is_killed(
     step = first.folder.step
     assert step is not None
     os.kill(step.pid if victim == "step" else first.pid, signal.SIGKILL)
-    assert first.wait(30)
+    assert first.wait(PATIENCE)
     assert kill_rest(first.folder)
     go.touch()
-    assert ended(second, timeout=60).exit_code == 0, second.folder.log.read_text()
+    assert ended(second).exit_code == 0, second.folder.log.read_text()
     log = second.folder.log.read_bytes()
     assert WAITS in log
     assert b" + slow==1.0" in log
@@ -214,7 +214,7 @@ def _once_let(go: Path, answer: Answer) -> Answer:
     """An answer that is given when a file is there."""
 
     def late(exchange: Exchange) -> None:
-        wait_for(go.exists, 60, "the leave to answer")
+        wait_for(go.exists, "the leave to answer")
         answer(exchange)
 
     return late
@@ -235,7 +235,7 @@ def _two_builds(bench: Bench, folder: Path) -> tuple[Running, Running, Path]:
     slow = Bench(bench.worker, bench.environments, folder)
     make_sdist(slow.links, "slow", "1.0", code=code)
     first = slow.start("import slow", "slow")
-    wait_for(began.exists, 30, "the build to begin")
+    wait_for(began.exists, "the build to begin")
     second = slow.start("import slow", "slow")
-    wait_for_log(second.folder, WAITS, 30)
+    wait_for_log(second.folder, WAITS)
     return first, second, go

@@ -12,7 +12,7 @@ from support.attempts import end_attempts, ended, new_attempt
 from support.bench import Bench
 from support.http_peer import Exchange, peer
 from support.packages import make_wheel
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 from support.python_source import MINOR, OTHER, OWN, VERSION, PythonSource
 
 from dtrain.protocol.states import Cause
@@ -94,9 +94,9 @@ def test_several_jobs_at_once_fetch_once(bench: Bench, source: PythonSource) -> 
     def waiting() -> int:
         return sum(waits in one.folder.log.read_text() for one in running)
 
-    wait_for(lambda: waiting() == 2, 60, "the two others to wait")
+    wait_for(lambda: waiting() == 2, "the two others to wait")
     source.open.set()
-    assert [ended(one, timeout=90).exit_code for one in running] == [0, 0, 0]
+    assert [ended(one).exit_code for one in running] == [0, 0, 0]
     assert source.fetched == [VERSION]
     logs = [one.folder.log.read_text() for one in running]
     assert sum("Downloading" in log for log in logs) == 1
@@ -160,9 +160,9 @@ def test_silent_source_holds_nothing_up(tmp_path: Path, environments: Path) -> N
         found: list[list[str]] = []
         thread = threading.Thread(target=lambda: found.append(looks.fetchable()))
         thread.start()
-        wait_for(lambda: there.asked, 10, "the question")
+        wait_for(lambda: there.asked, "the question")
         looks.close()
-        thread.join(10)
+        thread.join(PATIENCE)
         assert found == [[]]
 
 

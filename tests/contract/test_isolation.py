@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.attempts import end_attempts, ended, wait_for_log
 from support.isolated import GROW, MIB, Lab
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 from support.requirements import require
 
 from dtrain.protocol.states import Cause
@@ -46,7 +46,7 @@ def test_root_has_all_of_it(lab: Lab) -> None:
 
 
 def test_job_that_takes_too_much_memory_is_told_so_and_its_neighbour_lives(lab: Lab) -> None:
-    neighbour = lab.start("import time; print('there', flush=True); time.sleep(60)")
+    neighbour = lab.start("import time; print('there', flush=True); time.sleep(3600)")
     wait_for_log(neighbour.folder, b"there")
     record, _ = lab.run(f"{GROW}grow(200)", memory_gb=64 / 1024)
     assert record.cause is Cause.OUT_OF_MEMORY
@@ -59,7 +59,7 @@ def test_job_that_takes_too_much_memory_is_told_so_and_its_neighbour_lives(lab: 
 
 
 def test_limit_of_the_worker_holds_over_its_jobs_together(lab: Lab) -> None:
-    code = f"{GROW}grow(150)\nprint('has it', flush=True)\nimport time; time.sleep(60)"
+    code = f"{GROW}grow(150)\nprint('has it', flush=True)\nimport time; time.sleep(3600)"
     first = lab.start(code)
     wait_for_log(first.folder, b"has it")
     record, _ = lab.run(f"{GROW}grow(300)")
@@ -82,13 +82,13 @@ def test_child_that_is_killed_for_its_memory_is_the_cause(lab: Lab) -> None:
 
 
 def test_job_that_waits_for_a_child_that_was_killed_does_not_hang(lab: Lab) -> None:
-    code = f"import os, time\n{GROW}if os.fork() == 0: grow(200)\ntime.sleep(60)\n"
+    code = f"import os, time\n{GROW}if os.fork() == 0: grow(200)\ntime.sleep(3600)\n"
     record, _ = lab.run(code, memory_gb=64 / 1024)
     assert record.cause is Cause.OUT_OF_MEMORY
 
 
 def test_share_of_the_processors_is_set(lab: Lab) -> None:
-    running = lab.start("import time; time.sleep(60)", cpus=0.5)
+    running = lab.start("import time; time.sleep(3600)", cpus=0.5)
     assert lab.group(running.folder, "cpu").joinpath("cpu.cfs_quota_us").read_text() == "50000\n"
     running.stop(Cause.CANCELLED, at_once=True)
     ended(running)
@@ -141,7 +141,7 @@ print(json.dumps({
 
 
 def test_job_sees_and_writes_nothing_but_its_own(lab: Lab, tmp_path: Path) -> None:
-    code = "import time; open('mine', 'w').write('x'); print('there', flush=True); time.sleep(60)"
+    code = "import time; open('mine', 'w').write('x'); print('there', flush=True); time.sleep(3600)"
     other = lab.start(code)
     wait_for_log(other.folder, b"there")
     environments = lab.worker.environments
@@ -176,7 +176,7 @@ if os.fork() == 0:
         os.environ.clear()
         os.execve('/bin/sh', ['sh', '-c', 'trap "" TERM; echo hidden; kill -STOP $$'], {})
     os._exit(0)
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -193,7 +193,7 @@ def test_nothing_is_left_when_the_shim_is_killed(lab: Lab) -> None:
     running = lab.start(HIDES)
     wait_for_log(running.folder, b"hidden")
     os.kill(running.pid, signal.SIGKILL)
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     assert kill_rest(running.folder)
     assert cgroups.is_empty(running.folder.group)
     assert running.folder.exit is None
@@ -213,7 +213,7 @@ def test_what_cannot_be_killed_is_told_until_it_ends(lab: Lab) -> None:
     if not freezer.parent.is_dir():
         pytest.skip("There is no freezer of version 1 to make a process that cannot be killed.")
     freezer.mkdir(exist_ok=True)
-    running = lab.start("import time; print('there', flush=True); time.sleep(60)", patience=0.2)
+    running = lab.start("import time; print('there', flush=True); time.sleep(3600)", patience=0.2)
     wait_for_log(running.folder, b"there")
     step = running.folder.step
     assert step is not None
@@ -221,7 +221,7 @@ def test_what_cannot_be_killed_is_told_until_it_ends(lab: Lab) -> None:
     (freezer / "freezer.state").write_text("FROZEN")
     try:
         running.stop(Cause.CANCELLED, at_once=True)
-        wait_for(lambda: running.folder.stuck, 20, "the shim to say what is left")
+        wait_for(lambda: running.folder.stuck, "the shim to say what is left")
         assert running.folder.exit is None
         assert str(step.pid) in str(running.folder.stuck)
     finally:

@@ -13,7 +13,7 @@ import pytest
 from support.attempts import end_attempts
 from support.checks import ROOT
 from support.isolated import GROW, MIB, Lab
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 from support.requirements import require
 
 from dtrain.protocol.resources import Protection
@@ -44,7 +44,7 @@ def without_groups(lab: Lab, memory: int | None = None) -> None:
 
 def test_memory_is_held_by_looking_where_there_are_no_groups(lab: Lab) -> None:
     without_groups(lab)
-    code = f"import os, time\n{GROW}if os.fork() == 0: grow(150)\ntime.sleep(60)\n"
+    code = f"import os, time\n{GROW}if os.fork() == 0: grow(150)\ntime.sleep(3600)\n"
     record, _ = lab.run(code, memory_gb=100 / 1024)
     assert record.cause is Cause.OUT_OF_MEMORY
     assert record.memory_limit == 100 * MIB
@@ -84,7 +84,7 @@ def test_groups_of_gone_attempts_are_removed_with_what_runs_there(lab: Lab) -> N
         for folder in left.values():
             Path(folder, "cgroup.procs").write_text(str(process.pid))
         lab.isolation.sweep()
-        assert process.wait(10) == -9
+        assert process.wait(PATIENCE) == -9
     assert not any(Path(folder).exists() for folder in left.values())
 
 
@@ -191,9 +191,9 @@ def test_group_of_the_second_version_is_killed_at_one_stroke() -> None:
             assert process.stdin is not None
             process.stdin.write(b"go\n")
             process.stdin.flush()
-            wait_for(lambda: len(list(cgroups.members(group))) == 2, 10, "both")
+            wait_for(lambda: len(list(cgroups.members(group))) == 2, "both")
             assert cgroups.kill(group, 10) == []
-            assert process.wait(10) == -9
+            assert process.wait(PATIENCE) == -9
     finally:
         cgroups.remove(group)
 

@@ -117,7 +117,7 @@ def test_new_job_wakes_a_held_poll_of_one_fitting_worker(services: Services) -> 
 
     threads = [
         threading.Thread(target=hold, args=[unfit, 2]),
-        threading.Thread(target=hold, args=[fit, 10]),
+        threading.Thread(target=hold, args=[fit, 60]),
     ]
     for thread in threads:
         thread.start()
@@ -128,7 +128,7 @@ def test_new_job_wakes_a_held_poll_of_one_fitting_worker(services: Services) -> 
         thread.join()
     assert brought["unfit"][0] is None
     assert brought["fit"][0] is not None
-    assert brought["fit"][1] < 2
+    assert brought["fit"][1] < 50
 
 
 def test_new_job_passes_by_the_held_poll_of_a_drained_worker(services: Services) -> None:
@@ -141,7 +141,7 @@ def test_new_job_passes_by_the_held_poll_of_a_drained_worker(services: Services)
 
     threads = [
         threading.Thread(target=hold, args=[drained, 3]),
-        threading.Thread(target=hold, args=[other, 10]),
+        threading.Thread(target=hold, args=[other, 60]),
     ]
     for number, thread in enumerate(threads, 1):
         thread.start()
@@ -152,7 +152,7 @@ def test_new_job_passes_by_the_held_poll_of_a_drained_worker(services: Services)
     submitted(services)
     threads[1].join()
     assert brought["other"] is not None
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 50
     threads[0].join()
 
 

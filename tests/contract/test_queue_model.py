@@ -21,7 +21,7 @@ MANY = int(os.environ.get("QUEUE_EXAMPLES", "0"))
 STEPS = 50
 
 
-@pytest.mark.timeout(0 if MANY else 120)
+@pytest.mark.timeout(0 if MANY else 900)
 def test_whatever_happens_nothing_is_lost_or_doubled(tmp_path: Path, database_url: str) -> None:
     """On PostgreSQL every call comes to another of two servers."""
     with ExitStack() as stack:

@@ -48,7 +48,7 @@ def held(services: Services, job_id: int) -> Iterator[Callable[[int], None]]:
             query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             return int(eye.execute(sa.text(query)).scalar_one())
 
-        yield lambda number: wait_for(lambda: waiting() >= number or None, 10, "waiters") and None
+        yield lambda number: wait_for(lambda: waiting() >= number or None, "waiters") and None
         holder.rollback()
 
 

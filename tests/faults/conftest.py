@@ -26,12 +26,12 @@ class Running:
     def wait_for_growth(self, size: int | None = None) -> None:
         """Wait until the job has printed some more: so many bytes, else what takes a little."""
         enough = len(self.witness.printed()) + (self._much if size is None else size)
-        wait_for(lambda: len(self.witness.printed()) >= enough, 60, "the job to go on printing")
+        wait_for(lambda: len(self.witness.printed()) >= enough, "the job to go on printing")
 
     def assert_nothing_lost(self, attempts: int = 1) -> None:
         """Let it end: once, in this attempt, with all that this printed."""
         self.witness.let_go()
-        job = wait_for_status(self.server.url, self.id, "completed", timeout=180)
+        job = wait_for_status(self.server.url, self.id, "completed", patience=180)
         assert (job["attempt"], job["exit_code"], job["artifacts"]) == (attempts, 0, 1)
         assert len(self.witness.starts()) == attempts
         assert_whole(self.server.url, self.id, self.witness, attempts)

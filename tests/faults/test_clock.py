@@ -14,7 +14,6 @@ from support.processes import start_server, start_worker
 from .conftest import Running
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("hours", [2.0, -2.0])
 def test_clock_that_is_set_ends_nothing(hours: float, tmp_path: Path) -> None:
     clock = DayTime(tmp_path / "clock")
@@ -30,11 +29,10 @@ def test_clock_that_is_set_ends_nothing(hours: float, tmp_path: Path) -> None:
     time.sleep(15)  # several ticks and polls
     job.wait_for_growth()
     assert (last_seen() > before) is (hours > 0), "the clock was not set"
-    wait_for_status(server.url, job.id, "running", timeout=1)
+    wait_for_status(server.url, job.id, "running", patience=1)
     job.assert_nothing_lost()
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("days", [1, -1])
 def test_clock_of_a_worker_that_is_set_changes_nothing(days: int, tmp_path: Path) -> None:
     """A worker has no use for the time of day."""
@@ -52,7 +50,6 @@ def test_clock_of_a_worker_that_is_set_changes_nothing(days: int, tmp_path: Path
     assert 0 < took.total_seconds() < time.monotonic() - begun + 60
 
 
-@pytest.mark.timeout(300)
 def test_servers_whose_clocks_are_apart_give_no_job_away(tmp_path: Path, postgres_url: str) -> None:
     """By their own clocks the second would end each lease that the first one renews."""
     clock = DayTime(tmp_path / "clock")

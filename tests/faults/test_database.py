@@ -25,7 +25,6 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-@pytest.mark.timeout(300)
 def test_database_that_somebody_else_has_locked_loses_nothing(
     job: Running, server: RunningServer
 ) -> None:
@@ -36,11 +35,10 @@ def test_database_that_somebody_else_has_locked_loses_nothing(
         time.sleep(40)  # longer than a write waits
         other.execute("ROLLBACK")
     job.wait_for_growth()
-    wait_for_status(server.url, job.id, "running", timeout=30)
+    wait_for_status(server.url, job.id, "running")
     job.assert_nothing_lost()
 
 
-@pytest.mark.timeout(300)
 def test_postgresql_that_is_cut_off_and_killed_loses_nothing(
     tmp_path: Path, cluster: Cluster
 ) -> None:

@@ -21,7 +21,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
-@pytest.mark.timeout(300)
 def test_full_disk_of_the_server_loses_nothing(tmp_path: Path, disk: Path) -> None:
     server = start_server(disk / "server")
     start_worker(tmp_path / "worker", server)

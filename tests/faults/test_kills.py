@@ -12,7 +12,7 @@ import psutil
 import pytest
 from support.api import wait_for_status
 from support.ledger import faults
-from support.processes import RunningServer, RunningWorker, wait_for
+from support.processes import PATIENCE, RunningServer, RunningWorker, wait_for
 from support.witness import Witness, assert_whole, final_states, hand_in, log_of_attempt
 
 from .conftest import Running
@@ -20,7 +20,6 @@ from .conftest import Running
 KILLS = 10
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("killed", ["agent", "server", "both"])
 def test_kills_at_random_moments_lose_nothing(
     killed: str, job: Running, server: RunningServer, far_worker: RunningWorker
@@ -38,31 +37,29 @@ def test_kills_at_random_moments_lose_nothing(
     job.assert_nothing_lost()
 
 
-@pytest.mark.timeout(300)
 def test_server_killed_again_and_again_under_a_hundred_thousand_lines(
     tmp_path: Path, server: RunningServer, far_worker: RunningWorker
 ) -> None:
     witness = Witness(tmp_path / "witness")
     job_id = hand_in(server.url, witness, STEPS=25_000, PAUSE=0.0005, SMALL=1)
-    [process] = wait_for(witness.starts, 60, "the job to start")
+    [process] = wait_for(witness.starts, "the job to start")
     while psutil.pid_exists(process):
         time.sleep(2)
         server.kill()
         server.restart()
-    wait_for_status(server.url, job_id, "completed", timeout=240)
+    wait_for_status(server.url, job_id, "completed", patience=240)
     assert witness.printed().count(b"\n") == 100_000
     assert_whole(server.url, job_id, witness)
     assert final_states(server.url, job_id) == ["completed"]
 
 
-@pytest.mark.timeout(300)
 def test_serving_process_that_is_killed_ends_the_server_and_nothing_else(
     job: Running, server: RunningServer
 ) -> None:
     [serving] = psutil.Process(server.pid).children()
     serving.kill()
     faults["kill -9 of a server"] += 1
-    assert server.process.wait(20) == 1
+    assert server.process.wait(PATIENCE) == 1
     server.restart()
     job.wait_for_growth()
     job.assert_nothing_lost()
@@ -80,7 +77,6 @@ def test_server_is_started_again_the_moment_it_is_killed(
     job.assert_nothing_lost()
 
 
-@pytest.mark.timeout(300)
 def test_killed_shim_costs_the_attempt_and_nothing_more(
     tmp_path: Path, job: Running, server: RunningServer
 ) -> None:
@@ -89,14 +85,13 @@ def test_killed_shim_costs_the_attempt_and_nothing_more(
     assert shim is not None
     os.kill(shim.pid, signal.SIGKILL)
     faults["kill -9 of a supervisor"] += 1
-    wait_for(lambda: not psutil.pid_exists(process), 20, "the job to be killed")
-    wait_for(lambda: len(job.witness.starts()) == 2, 60, "the job to be started again")
+    wait_for(lambda: not psutil.pid_exists(process), "the job to be killed")
+    wait_for(lambda: len(job.witness.starts()) == 2, "the job to be started again")
     stored = log_of_attempt(server.url, job.id, 1)
     assert job.witness.printed(1).startswith(stored)
     job.assert_nothing_lost(attempts=2)
 
 
-@pytest.mark.timeout(300)
 def test_jobs_killed_in_the_moment_they_start_run_once(
     tmp_path: Path, server: RunningServer, far_worker: RunningWorker
 ) -> None:

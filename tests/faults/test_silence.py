@@ -17,7 +17,7 @@ from .conftest import Running
 SILENCE = 330.0
 """Seconds; after 300 a server gives an attempt up."""
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def test_job_of_a_silent_worker_goes_to_another_and_its_old_process_is_killed(
     [old] = job.witness.starts()
     start_worker(tmp_path / "near", server, name="near")
     with stopped(far_worker):
-        wait_for(lambda: len(job.witness.starts()) == 2, SILENCE + 60, "another attempt")
-    wait_for(lambda: not psutil.pid_exists(old), 60, "the old process to be killed")
+        wait_for(lambda: len(job.witness.starts()) == 2, "another attempt", patience=SILENCE + 60)
+    wait_for(lambda: not psutil.pid_exists(old), "the old process to be killed")
     job.assert_nothing_lost(attempts=2)
 
 
@@ -45,7 +45,7 @@ def test_silent_worker_goes_on_with_its_job_where_nobody_else_has_taken_it(
     time.sleep(SILENCE)
     proxy.weather = Weather()
     proxy.cut()
-    wait_for_status(job.server.url, job.id, "running", timeout=90)
+    wait_for_status(job.server.url, job.id, "running")
     job.assert_nothing_lost()
 
 
@@ -54,8 +54,8 @@ def test_agent_that_stood_still_goes_on_where_it_was(
 ) -> None:
     address = f"{server.url}/api/jobs/{job.id}"
     with stopped(far_worker):
-        wait_for(lambda: get_json(address)["phase"] == "unreachable", 120, "the lease to end")
-    wait_for(lambda: get_json(address)["phase"] == "executing", 30, "the agent to show itself")
+        wait_for(lambda: get_json(address)["phase"] == "unreachable", "the lease to end")
+    wait_for(lambda: get_json(address)["phase"] == "executing", "the agent to show itself")
     job.assert_nothing_lost()
 
 
@@ -88,13 +88,13 @@ def test_end_that_was_told_waits_for_its_log(
     proxy.weather = Weather(rate=1_000_000)
     job_id = hand_in(server.url, witness, STEPS=400, PAUSE=0.001)
     address = f"{server.url}/api/jobs/{job_id}"
-    wait_for(lambda: get_json(address)["phase"] == "finishing", 60, "the end to be told")
+    wait_for(lambda: get_json(address)["phase"] == "finishing", "the end to be told")
     victim: RunningServer | RunningWorker = server if away == "server" else far_worker
     victim.kill()
     proxy.weather = Weather()
     time.sleep(SILENCE)
     victim.restart()
-    wait_for_status(server.url, job_id, "completed", timeout=180)
+    wait_for_status(server.url, job_id, "completed", patience=180)
     size = len(witness.printed())
-    wait_for(lambda: get_json(address)["log_bytes"] == size, 90, "the rest of the log")
+    wait_for(lambda: get_json(address)["log_bytes"] == size, "the rest of the log")
     assert_whole(server.url, job_id, witness)

@@ -82,7 +82,7 @@ class Job:
         bundle = zip_of(folder / "job.zip", {"main.py": JOB})
         env = {"PLACE": str(folder)}
         self.id = Client(server.url).submit(bundle, name="saves", env=env, **spec).id  # type: ignore[arg-type]
-        wait_for(lambda: b"found" in log_of(server.url, self.id), 60, "the job to run")
+        wait_for(lambda: b"found" in log_of(server.url, self.id), "the job to run")
 
     def save(self, content: bytes) -> None:
         """Have it save something."""
@@ -108,13 +108,13 @@ class Job:
 
     def wait_until_kept(self, content: bytes) -> None:
         """Wait until the newest generation holds something."""
-        wait_for(lambda: self.kept() == content, 60, f"{content[:30]!r} to be kept")
+        wait_for(lambda: self.kept() == content, f"{content[:30]!r} to be kept")
 
     def wait_for_attempt(self, number: int, status: str = "running") -> bytes:
         """Wait for an attempt, or a later one, to have looked at what it found; its log."""
         job = f"{self.server.url}/api/jobs/{self.id}"
-        wait_for(lambda: get_json(job)["attempt"] >= number, 60, f"attempt {number}")
-        wait_for(lambda: b"found" in log_of(self.server.url, self.id), 60, "the job to run")
+        wait_for(lambda: get_json(job)["attempt"] >= number, f"attempt {number}")
+        wait_for(lambda: b"found" in log_of(self.server.url, self.id), "the job to run")
         wait_for_status(self.server.url, self.id, status)
         return log_of(self.server.url, self.id)
 
@@ -139,7 +139,7 @@ def test_handed_back_job_goes_on_elsewhere_with_what_it_saved_last(
     job.wait_until_kept(b"saved while it ran")
 
     worker(tmp_path, server, 2)
-    assert first.stop(40) == 0
+    assert first.stop() == 0
 
     log = job.wait_for_attempt(2)
     assert log.startswith(b"[DTrain: Checkpoint 2 of attempt 1 is restored: 1 file, 16 bytes.]\n")
@@ -174,10 +174,10 @@ def test_worker_that_stops_waits_for_its_checkpoint_on_a_slow_line(
         job.wait_until_kept(b"small")
         job.save(b"0" * 8_000_000)
         state = next(home.rglob("checkpoints/deep/state"))
-        wait_for(lambda: state.stat().st_size == 8_000_000, 30, "the job to save more")
+        wait_for(lambda: state.stat().st_size == 8_000_000, "the job to save more")
         line.weather.delay = 0.01
         agent.process.terminate()
-        assert agent.wait_for_end(60) == 0
+        assert agent.wait_for_end() == 0
     assert "Not all is handed back" not in agent.text()
     assert len(job.kept() or b"") == 8_000_000
     Client(server.url).jobs.cancel(job.id)
@@ -212,12 +212,12 @@ def test_newest_wins_when_the_server_was_away(tmp_path: Path, server: RunningSer
     job = Job(tmp_path / "job", server)
     job.save(b"0" * 50_000_000)
     uploads = server.home / "data" / "uploads" / "tmp"
-    wait_for(lambda: any(uploads.iterdir()), 60, "an upload to begin")
+    wait_for(lambda: any(uploads.iterdir()), "an upload to begin")
     server.kill()
     for number in range(1, 4):
         job.save(b"%d" % number)
         state = next((tmp_path / "worker-1").rglob("checkpoints/deep/state"))
-        wait_for(lambda path=state, text=b"%d" % number: path.read_bytes() == text, 30, "it")
+        wait_for(lambda path=state, text=b"%d" % number: path.read_bytes() == text, "it")
     agent.kill()
     agent.restart()
     server.restart()
@@ -240,7 +240,7 @@ def test_job_goes_on_with_a_checkpoint_that_is_too_large(
         "while not (place / 'end').exists(): time.sleep(0.02)\n"
         "(place / 'end').unlink(); print('went on'); sys.exit(7)"
     )
-    wait_for(lambda: "1,048,576 MB" in agent.output.read_text(), 60, "the worker to say so")
+    wait_for(lambda: "1,048,576 MB" in agent.output.read_text(), "the worker to say so")
     job.end("")
     log = job.wait_for_attempt(2)
     assert b"found 4 fits 640\n" in log

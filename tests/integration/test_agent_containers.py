@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 from support.agents import COUNTS_UNTIL_LET_GO, RunningAgent, attempt_folders, start_agent
-from support.containers import PATIENCE, TestEngine, left_containers
+from support.containers import TestEngine, left_containers
 from support.fake_server import FakeServer, fake_server
 from support.processes import wait_for
 
 from dtrain.protocol.states import Cause, Executor
 from dtrain.worker.launcher import adopt
 from dtrain.worker.spool import WorkerFolder
-
-pytestmark = PATIENCE
 
 COUNTS = f"import os, sys, time\n{COUNTS_UNTIL_LET_GO}"
 
@@ -97,7 +95,7 @@ def test_container_outlives_the_agent_and_its_shim(
     assert [one["Id"] for one in containers(home, container_engine)] == [container["Id"]]
     let_go(home)
     assert_nothing_lost(server)
-    wait_for(lambda: attempt_folders(home) == [], 10, "the folder to go")
+    wait_for(lambda: attempt_folders(home) == [], "the folder to go")
 
 
 def _kill_shim(home: Path) -> None:
@@ -115,14 +113,14 @@ def test_cancelled_job_leaves_no_container(
         "import signal, time\n"
         "signal.signal(15, signal.SIG_IGN)\n"
         "print('ready', flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
     attempt = server.wait_until_claimed(server.submit({"main.py": code}))
     server.wait(lambda: b"ready\n" in attempt.log, "the job to run")
     server.command(1, "cancel", at_once=True)
     attempt = server.wait_until_ended(1)
     assert attempt.finishes[0].cause is Cause.CANCELLED
-    wait_for(lambda: containers(home, container_engine) == [], 10, "the container to go")
+    wait_for(lambda: containers(home, container_engine) == [], "the container to go")
 
 
 def test_containers_share_the_memory_of_the_worker(
@@ -140,7 +138,7 @@ def test_containers_share_the_memory_of_the_worker(
     first, second = (server.submit({"main.py": code}) for _ in range(2))
     for job in (first, second):
         server.wait_until_claimed(job)
-    wait_for(lambda: len(containers(home, container_engine)) == 2, 20, "two containers")
+    wait_for(lambda: len(containers(home, container_engine)) == 2, "two containers")
     folders = sorted(attempt_folders(home))
     (folders[0] / "work" / "go").touch()
     server.wait(lambda: b"has it" in server.attempt(first).log, "the first to have its memory")
@@ -186,7 +184,7 @@ def test_containers_of_ended_attempts_are_removed_at_the_start(
     made = container_engine.engine.call("POST", "/containers/create", body)
     container_engine.engine.call("POST", f"/containers/{made['Id']}/start")
     start(home, server, container_engine.socket)
-    wait_for(lambda: containers(home, container_engine) == [], 10, "the container to go")
+    wait_for(lambda: containers(home, container_engine) == [], "the container to go")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_isolated_job_is_found_again_and_its_artifacts_come(
     assert attempt.finishes[0].cause is Cause.EXITED
     assert attempt.finishes[0].exit_code == 0
     assert attempt.artifacts == {"left": b"x"}
-    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 10, "the folder to go")
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], "the folder to go")
     assert not processes(attempt)
 
 
@@ -95,11 +95,11 @@ def test_isolated_job_whose_shim_died_without_an_agent_is_ended(
     (job, *_) = processes(attempt)
     shim = job.parent().parent()  # above the init
     os.kill(shim.pid, signal.SIGKILL)
-    wait_for(lambda: not processes(attempt), 20, "the job to end with its shim")
+    wait_for(lambda: not processes(attempt), "the job to end with its shim")
     agent.restart()
     server.wait_until_ended(1)
     assert attempt.finishes[0].cause is Cause.SHIM_LOST
-    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 10, "the folder to go")
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], "the folder to go")
 
 
 def test_out_of_memory_is_reported_with_its_limit(server: FakeServer, agent: RunningAgent) -> None:

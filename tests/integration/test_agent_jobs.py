@@ -47,7 +47,7 @@ sys.exit(3)
     assert (finish.cause, finish.exit_code, finish.signal) == (Cause.EXITED, 3, None)
     assert finish.log_bytes == len(expected)
     assert attempt.finishes == [finish, finish]
-    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 10, "the folder to go")
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], "the folder to go")
     agent.wait_for_text("Job 1 (a job) failed with exit code 3")
 
 
@@ -55,7 +55,7 @@ def test_slot_is_free_at_once_for_the_next_job(tmp_path: Path, server: FakeServe
     start_agent(tmp_path / "worker", server)
     jobs = [server.submit({"main.py": f"print({number})"}) for number in range(5)]
     for number, job in enumerate(jobs):
-        assert bytes(server.wait_until_ended(job, timeout=8).log) == b"%d\n" % number
+        assert bytes(server.wait_until_ended(job).log) == b"%d\n" % number
 
 
 def test_several_jobs_run_side_by_side(tmp_path: Path, server: FakeServer) -> None:
@@ -96,7 +96,7 @@ def test_line_arrives_soon_after_it_was_written(tmp_path: Path, server: FakeServ
     start_agent(tmp_path / "worker", server)
     script = """\
 import time
-for _ in range(10):
+for _ in range(30):
     print(time.time(), flush=True)
     time.sleep(0.2)
 """
@@ -111,7 +111,7 @@ for _ in range(10):
         if not attempt.applied:
             last = attempt.log.split(b"\n")[-2]
             delays.append(time.time() - float(last))
-    assert min(delays) < 0.1
+    assert min(delays) < 1
 
 
 @pytest.mark.parametrize("fault", [fails(500), fails(429), drops, drops_answer])
@@ -129,14 +129,14 @@ for number in range(40):
     time.sleep(0.02)
 open(os.environ["DTRAIN_OUTPUT_DIR"] + "/left", "w").write("x")
 """
-    attempt = server.wait_until_ended(server.submit({"main.py": script}), timeout=60)
+    attempt = server.wait_until_ended(server.submit({"main.py": script}))
 
     lines = [b"%d %s" % (number, b"x" * 100) for number in range(40)]
     assert attempt.log.splitlines() == lines
     assert attempt.artifacts == {"left": b"x"}
     assert len(set(map(repr, attempt.finishes))) == 1
     assert server.faults == []
-    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 20, "the folder to go")
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], "the folder to go")
 
 
 def test_server_that_is_down_does_not_stop_a_job(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_server_that_is_down_does_not_stop_a_job(tmp_path: Path) -> None:
     agent.wait_for_text("keeps trying")
     assert not has_ended(process)
     Path(process.cwd(), "go").touch()
-    wait_for(lambda: has_ended(process), 10, "the job to end")
+    wait_for(lambda: has_ended(process), "the job to end")
 
     with fake_server(port) as other:
         other.credentials, other.session = server.credentials, server.session
@@ -178,7 +178,7 @@ def end(*_):
     sys.exit(5)
 signal.signal(signal.SIGTERM, end)
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
     attempt = server.wait_until_claimed(server.submit({"main.py": script}))
     server.wait(lambda: b"ready" in attempt.log, "the job to be ready")
@@ -192,7 +192,7 @@ time.sleep(60)
 
 
 def test_second_cancel_leaves_no_time(tmp_path: Path, server: FakeServer) -> None:
-    start_agent(tmp_path / "worker", server)
+    start_agent(tmp_path / "worker", server, is_patient=True)
     ignores = SAYS_WHERE.replace("import os", "import signal, os") + (
         "signal.signal(signal.SIGTERM, lambda *_: print('no', flush=True))\n"
         "print('ready', flush=True)\n"
@@ -203,7 +203,7 @@ def test_second_cancel_leaves_no_time(tmp_path: Path, server: FakeServer) -> Non
     server.command(1, "cancel")
     server.wait(lambda: b"no" in attempt.log, "the job to ignore it")
     server.command(1, "cancel", at_once=True)
-    server.wait_until_ended(1, timeout=10)
+    server.wait_until_ended(1)
     assert attempt.finishes[0].cause is Cause.CANCELLED
 
 
@@ -222,8 +222,8 @@ def test_stale_attempt_is_killed_and_forgotten(tmp_path: Path, server: FakeServe
     attempt = server.wait_until_claimed(server.submit({"main.py": WAITS_FOR_A_FILE}))
     process = job_process(server, attempt)
     server.command(1, "stale")
-    wait_for(lambda: has_ended(process), 10, "the job to be killed")
-    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 10, "the folder to go")
+    wait_for(lambda: has_ended(process), "the job to be killed")
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], "the folder to go")
     assert attempt.finishes == []
     # Nothing is in the way of the next job.
     server.wait_until_ended(server.submit({"main.py": "print(1)"}))
@@ -236,8 +236,8 @@ def test_attempt_that_a_report_finds_stale_is_killed(tmp_path: Path, server: Fak
     process = job_process(server, attempt)
     with server.changed:
         attempt.stale = True
-    wait_for(lambda: has_ended(process), 10, "the job to be killed")
-    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 10, "the folder to go")
+    wait_for(lambda: has_ended(process), "the job to be killed")
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], "the folder to go")
 
 
 def test_forgotten_worker_enrols_anew_and_its_job_goes_on(
@@ -266,7 +266,7 @@ def test_superseded_agent_stops_and_its_job_goes_on(tmp_path: Path, server: Fake
     assert server.left == []
     assert not has_ended(process)
     Path(process.cwd(), "go").touch()
-    wait_for(lambda: has_ended(process), 10, "the job to end by itself")
+    wait_for(lambda: has_ended(process), "the job to end by itself")
     assert len(attempt_folders(tmp_path / "worker")) == 1
 
 
@@ -294,7 +294,7 @@ def test_job_that_cannot_be_prepared_ends_with_its_cause(
     assert finish.cause is cause
     assert words in (finish.message or "")
     assert attempt.log == b""
-    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 10, "the folder to go")
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], "the folder to go")
 
 
 def test_bundle_with_another_content_is_never_run(tmp_path: Path, server: FakeServer) -> None:
@@ -339,5 +339,5 @@ def test_server_can_drain_a_worker(tmp_path: Path, server: FakeServer) -> None:
 def test_idle_agent_is_small(tmp_path: Path, server: FakeServer) -> None:
     agent = start_agent(tmp_path / "worker", server, poll_interval=0.5)
     server.wait(lambda: len(server.polls) > 3, "a few polls")
-    wait_for(lambda: psutil.Process(agent.pid).num_threads() == 2, 20, "two threads")
+    wait_for(lambda: psutil.Process(agent.pid).num_threads() == 2, "two threads")
     assert psutil.Process(agent.pid).memory_info().rss < 45 * 1024**2

@@ -36,14 +36,13 @@ def test_job_gets_a_python_that_the_worker_fetches(
     server.wait(
         lambda: server.polls and server.polls[-1].capacity.fetchable_pythons,
         "the worker to tell what it can fetch",
-        60,
     )
     capacity = server.polls[-1].capacity
     assert capacity.fetchable_pythons == [VERSION, OTHER]
     assert capacity.pythons[0] == OWN
     assert VERSION not in capacity.pythons
     code = "import platform; print(platform.python_version())"
-    attempt = server.wait_until_ended(server.submit({"main.py": code}, python=VERSION), timeout=90)
+    attempt = server.wait_until_ended(server.submit({"main.py": code}, python=VERSION))
     log = bytes(attempt.log).decode()
     assert attempt.finishes[0].exit_code == 0, log
     assert "Downloading cpython" in log
@@ -55,8 +54,8 @@ def test_worker_whose_owner_forbids_it_offers_none(
 ) -> None:
     before = len(source.fetched)
     start(tmp_path, server, source, python_downloads=False)
-    server.wait(lambda: server.polls and len(server.polls[-1].capacity.pythons) > 0, "a poll", 60)
-    ended = server.wait_until_ended(server.submit({"main.py": ""}, python=VERSION), timeout=60)
+    server.wait(lambda: server.polls and len(server.polls[-1].capacity.pythons) > 0, "a poll")
+    ended = server.wait_until_ended(server.submit({"main.py": ""}, python=VERSION))
     assert "has no Python" in (ended.finishes[0].message or "")
     assert server.polls[-1].capacity.fetchable_pythons == []
     assert len(source.fetched) == before

@@ -69,7 +69,7 @@ def test_killed_agent_finds_its_job_again(
     assert len({register.worker_id for register in server.registered[1:]}) == 1
     assert len(server.credentials) == 1
     agent.wait_for_text("Job 1 (a job) goes on.")
-    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 10, "the folder to go")
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], "the folder to go")
 
 
 def test_end_while_no_agent_is_there_is_reported_later(
@@ -78,7 +78,7 @@ def test_end_while_no_agent_is_there_is_reported_later(
     process = job_process(server, server.wait_until_claimed(server.submit({"main.py": COUNTS})))
     agent.kill()
     let_go(process)
-    wait_for(lambda: has_ended(process), 10, "the job to end")
+    wait_for(lambda: has_ended(process), "the job to end")
     agent.restart()
     assert_nothing_lost(server, process)
 
@@ -206,8 +206,8 @@ def test_attempt_that_went_stale_meanwhile_is_killed_at_the_next_start(
     agent.kill()
     attempt.stale = True
     agent.restart()
-    wait_for(lambda: has_ended(process), 10, "the job to be killed")
-    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], 10, "the folder to go")
+    wait_for(lambda: has_ended(process), "the job to be killed")
+    wait_for(lambda: attempt_folders(tmp_path / "worker") == [], "the folder to go")
 
 
 def test_identity_is_kept_for_its_owner_alone(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.agents import CODE, owner_code, start_agent, write_settings
 from support.fake_server import TOKEN, FakeServer, fake_server
-from support.processes import clean_environment, free_port
+from support.processes import PATIENCE, clean_environment, free_port
 
 AGENT = Path(__file__).parents[2] / "worker" / "agent.py"
 
@@ -28,7 +28,7 @@ def refusal(home: Path, **env: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 2

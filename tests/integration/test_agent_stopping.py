@@ -51,12 +51,12 @@ def test_jobs_are_handed_back(tmp_path: Path, server: FakeServer, number: int) -
 
 
 def test_second_interrupt_kills(tmp_path: Path, server: FakeServer) -> None:
-    agent = start_agent(tmp_path / "worker", server)
+    agent = start_agent(tmp_path / "worker", server, is_patient=True)
     attempt = start_job(server, STUBBORN)
     agent.process.send_signal(signal.SIGINT)
     server.wait(lambda: b"saved" in attempt.log, "the job to ignore it")
     agent.process.send_signal(signal.SIGINT)
-    assert agent.wait_for_end(15) == 0
+    assert agent.wait_for_end() == 0
     assert attempt.finishes[0].cause is Cause.HANDED_BACK
     assert "Killing 1 running job." in agent.text()
 
@@ -65,7 +65,7 @@ def test_jobs_are_left_alone_where_the_owner_said_so(tmp_path: Path, server: Fak
     agent = start_agent(tmp_path / "worker", server, on_stop="leave")
     attempt = start_job(server, SAVES)
     process = job_process(server, attempt)
-    assert agent.stop(timeout=10) == 0
+    assert agent.stop() == 0
     assert not has_ended(process)
     assert [leave.on_stop for leave in server.left] == [OnStop.LEAVE]
     agent.restart()
@@ -106,7 +106,7 @@ def test_idle_agent_stops_at_once(tmp_path: Path, server: FakeServer) -> None:
     agent = start_agent(tmp_path / "worker", server)
     server.wait(lambda: server.polls, "a poll")
     agent.process.terminate()
-    assert agent.wait_for_end(5) == 0
+    assert agent.wait_for_end() == 0
     assert [leave.session for leave in server.left] == [1]
     assert "Traceback" not in agent.text()
 
@@ -115,7 +115,7 @@ def test_agent_that_never_reached_its_server_stops_at_once(tmp_path: Path) -> No
     agent = start_agent(tmp_path / "worker", "http://127.0.0.1:1")
     agent.wait_for_text("No server answers at http://127.0.0.1:1")
     agent.process.send_signal(signal.SIGINT)
-    assert agent.wait_for_end(8) == 0
+    assert agent.wait_for_end() == 0
     assert "Traceback" not in agent.text()
 
 
@@ -127,13 +127,11 @@ def test_hand_back_while_the_server_is_down_is_reported_by_the_next_agent(tmp_pa
         assert shim is not None
         port = server.server_port
     agent.process.send_signal(signal.SIGINT)
-    wait_for(lambda: has_ended(shim), 30, "the job and its shim to end")
+    wait_for(lambda: has_ended(shim), "the job and its shim to end")
     for times in (1, 2):
         agent.process.send_signal(signal.SIGINT)
-        wait_for(
-            lambda times=times: agent.text().count("Stopping when all") == times, 10, "an answer"
-        )
-    assert agent.wait_for_end(15) == 0
+        wait_for(lambda times=times: agent.text().count("Stopping when all") == times, "an answer")
+    assert agent.wait_for_end() == 0
     assert "start the worker again" in agent.text()
 
     with fake_server(port) as other:

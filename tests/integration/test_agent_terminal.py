@@ -44,7 +44,7 @@ def offer(server: FakeServer, **spec: object) -> int:
 
 
 def wait_for_prompts(agent: InTerminal, number: int) -> None:
-    wait_for(lambda: agent.screen().count(PROMPT) >= number, 20, f"{number} prompts")
+    wait_for(lambda: agent.screen().count(PROMPT) >= number, f"{number} prompts")
 
 
 def last_line(agent: InTerminal) -> str:
@@ -96,7 +96,7 @@ def test_keys_and_words_that_accept(keys: str, server: FakeServer, agent: InTerm
     agent.type(keys)
     server.wait(lambda: server.replies, "the answer")
     assert server.replies[0].accept
-    wait_for(agent.takes_lines, 10, "the terminal to be given back")
+    wait_for(agent.takes_lines, "the terminal to be given back")
 
 
 @pytest.mark.parametrize("keys", ["d", "n", "decline\n", "N\n"])
@@ -137,7 +137,7 @@ def test_escape_leads_back_from_the_reason(server: FakeServer, agent: InTerminal
     agent.type("d")
     agent.wait_for_text(REASON)
     agent.type("a mista\x1b")
-    wait_for(lambda: PROMPT in last_line(agent), 10, "the question again")
+    wait_for(lambda: PROMPT in last_line(agent), "the question again")
     assert server.replies == []
     agent.type("a")
     server.wait_until_claimed(job)
@@ -148,7 +148,7 @@ def test_whole_word_is_no_answer_before_its_end(server: FakeServer, agent: InTer
     offer(server, name="first"), offer(server, name="second")
     agent.wait_for_text(PROMPT)
     agent.type("accept")
-    wait_for(lambda: last_line(agent).endswith("details: accept"), 10, "the word to be shown")
+    wait_for(lambda: last_line(agent).endswith("details: accept"), "the word to be shown")
     polls = len(server.polls)
     server.wait(lambda: len(server.polls) > polls + 2, "time to pass")
     assert server.replies == []
@@ -169,7 +169,7 @@ def test_anything_else_asks_again_with_a_line_of_help(
     agent.type("sure\n")
     agent.wait_for_text(HELP)
     agent.type("x")
-    wait_for(lambda: agent.screen().count(HELP) == 2, 10, "help with an unknown key")
+    wait_for(lambda: agent.screen().count(HELP) == 2, "help with an unknown key")
     agent.type("later soon\n")
     agent.wait_for_text("later takes a length of time")
     wait_for_prompts(agent, 5)
@@ -232,7 +232,7 @@ def test_details_show_all_that_was_said(server: FakeServer, agent: InTerminal) -
     assert "SEED=7" in shown
     wait_for_prompts(agent, 2)
     agent.type("details\n")
-    wait_for(lambda: agent.screen().count("max_retries") == 2, 10, "the details once more")
+    wait_for(lambda: agent.screen().count("max_retries") == 2, "the details once more")
     assert server.replies == []
 
 
@@ -285,7 +285,7 @@ def test_offer_comes_back_when_it_was_to(server: FakeServer, agent: InTerminal) 
     agent.wait_for_text(PROMPT)
     agent.type("later 1s\n")
     agent.wait_for_text("asked again in 1 s")
-    wait_for(lambda: agent.screen().count("Job 1: a job") == 2, 10, "the card again")
+    wait_for(lambda: agent.screen().count("Job 1: a job") == 2, "the card again")
     wait_for_prompts(agent, 2)
     agent.type("l")
     agent.wait_for_text("asked again in 5 min")
@@ -298,7 +298,7 @@ def test_number_of_offers_follows(server: FakeServer, agent: InTerminal) -> None
     third = offer(server)
     agent.wait_for_text("1 of 3")
     server.withdraw(third)
-    wait_for(lambda: "1 of 2" in last_line(agent), 10, "the third to be gone")
+    wait_for(lambda: "1 of 2" in last_line(agent), "the third to be gone")
 
 
 @pytest.mark.parametrize("typed", ["accept", "decline\nbecause of"])
@@ -308,13 +308,13 @@ def test_withdrawn_offer_gives_way_and_its_answer_goes_to_nobody(
     first, second = offer(server, name="first"), offer(server, name="second")
     agent.wait_for_text(PROMPT)
     agent.type(typed)
-    wait_for(lambda: last_line(agent).endswith(typed[-3:]), 10, "what was typed")
+    wait_for(lambda: last_line(agent).endswith(typed[-3:]), "what was typed")
     server.withdraw(first)
     agent.wait_for_text("Job 1 is no longer offered")
     agent.type("\n")
     agent.wait_for_text("Job 2: second")
     agent.type("a")
-    wait_for(lambda: PROMPT in last_line(agent), 10, "the next question")
+    wait_for(lambda: PROMPT in last_line(agent), "the next question")
     polls = len(server.polls)
     server.wait(lambda: len(server.polls) > polls + 2, "time to pass")
     assert server.replies == []
@@ -376,7 +376,7 @@ def test_prompt_keeps_neither_polls_nor_jobs_waiting(server: FakeServer, agent: 
     server.wait(lambda: len(server.polls) > polls + 3, "polls to go on")
     server.wait_until_ended(first)
     agent.wait_for_text("Job 1 (first) completed")
-    wait_for(lambda: last_line(agent).endswith("details: "), 10, "the prompt below")
+    wait_for(lambda: last_line(agent).endswith("details: "), "the prompt below")
 
 
 def test_escape_sequences_never_reach_the_terminal(server: FakeServer, agent: InTerminal) -> None:
@@ -407,7 +407,7 @@ def test_interrupt_at_the_prompt_ends_the_agent(server: FakeServer, agent: InTer
     agent.wait_for_text(PROMPT)
     assert not agent.takes_lines()
     agent.type("\x03")
-    assert agent.ended(10) == 0
+    assert agent.ended() == 0
     assert "Traceback" not in agent.text()
     assert agent.text().rfind("\x1b[?2004l") > agent.text().rfind("\x1b[?2004h")
 
@@ -428,7 +428,7 @@ def test_terminal_is_given_back_however_the_agent_ends(
     agent.wait_for_text(PROMPT)
     assert not agent.takes_lines()
     happens(server, agent)
-    agent.ended(20)
+    agent.ended()
     assert agent.text().rfind("\x1b[?2004l") > agent.text().rfind("\x1b[?2004h")
     assert "Traceback" not in agent.text()
 
@@ -438,7 +438,7 @@ def test_terminal_that_is_closed_ends_the_agent_in_order(
 ) -> None:
     """What a closed window sends."""
     os.kill(agent.pid, signal.SIGHUP)
-    assert agent.ended(10) == 0
+    assert agent.ended() == 0
     assert [leave.session for leave in server.left] == [1]
 
 
@@ -452,7 +452,7 @@ def test_narrow_terminal_shows_all_of_it(tmp_path: Path, server: FakeServer) -> 
     agent.type("d")
     agent.wait_for_text(REASON)
     agent.type("a reason that goes on and on, beyond the edge")
-    wait_for(lambda: last_line(agent).endswith("the edge"), 10, "the end of what is typed")
+    wait_for(lambda: last_line(agent).endswith("the edge"), "the end of what is typed")
     assert len(last_line(agent)) < 40
     agent.type("\n")
     server.wait(lambda: server.replies, "the answer")
@@ -488,7 +488,7 @@ def test_job_control_finds_the_terminal_as_it_was(tmp_path: Path, server: FakeSe
     shell.type(f"{shlex.join([sys.executable, '-c', CODE, str(home)])}\n")
     job = offer(server)
     shell.wait_for_text(PROMPT)
-    wait_for(lambda: not shell.takes_lines(), 10, "single keys")
+    wait_for(lambda: not shell.takes_lines(), "single keys")
     shell.type("a\x1a")  # at once: the letter has had no time to act
     shell.wait_for_text("Stopped")
     shell.type("echo $((6 * 7)); stty -a\n")
@@ -496,21 +496,21 @@ def test_job_control_finds_the_terminal_as_it_was(tmp_path: Path, server: FakeSe
     assert "42" in shown
     assert " echo " in shown.partition("Stopped")[2]
     shell.type("fg\n")
-    wait_for(lambda: last_line(shell).endswith("details: "), 10, "the question again")
+    wait_for(lambda: last_line(shell).endswith("details: "), "the question again")
     polls = len(server.polls)
     server.wait(lambda: len(server.polls) > polls + 3, "time to pass")
     assert server.replies == []
     shell.type("a")
     server.wait_until_ended(job)
     offer(server)
-    wait_for(lambda: PROMPT in last_line(shell), 10, "the next question")
+    wait_for(lambda: PROMPT in last_line(shell), "the next question")
     shell.type("\x03")
     shell.wait_for_text("Stopping.")
     shell.type("stty -a; echo done-$((1 + 1))\n")
     shown = shell.wait_for_text("done-2")
     assert " -icanon" not in shown.rpartition("Stopping.")[2]
     shell.type("exit\n")
-    assert shell.ended(10) == 0
+    assert shell.ended() == 0
 
 
 def test_agent_in_the_background_waits_for_the_foreground(
@@ -530,7 +530,7 @@ def test_agent_in_the_background_waits_for_the_foreground(
     shell.type("\x03")
     shell.wait_for_text("Stopping")
     shell.type("exit\n")
-    assert shell.ended(10) == 0
+    assert shell.ended() == 0
 
 
 # By rule, and on the worker's page.
@@ -560,10 +560,9 @@ def test_rules_start_and_decline_without_a_question(tmp_path: Path, server: Fake
 
 
 def test_rules_start_no_more_than_there_is_room_for(tmp_path: Path, server: FakeServer) -> None:
-    sleepers = [
-        server.submit({"main.py": "import time\ntime.sleep(1)\n"}, tags=["nightly"])
-        for _ in range(3)
-    ]
+    gate = tmp_path / "gate"
+    code = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+    sleepers = [server.submit({"main.py": code}, tags=["nightly"]) for _ in range(3)]
     for job in sleepers:
         server.offer(job)
     agent = start_in_terminal(tmp_path, server, poll_interval=0.5, accept_when=[{"tag": "nightly"}])
@@ -571,6 +570,7 @@ def test_rules_start_no_more_than_there_is_room_for(tmp_path: Path, server: Fake
     polls = len(server.polls)
     server.wait(lambda: len(server.polls) > polls + 1, "a poll")
     assert len(server.replies) == 1
+    gate.touch()
     for job in sleepers:
         server.wait_until_ended(job)
     assert [reply.accept for reply in server.replies] == [True] * 3
@@ -625,7 +625,7 @@ def test_wrong_code_answers_nothing_and_is_told_at_the_terminal(
     agent.wait_for_text("with a wrong code")
     server.wait(lambda: server.outcomes, "the outcome")
     assert server.outcomes[0].outcome == "wrong_code"
-    wait_for(lambda: last_line(agent).endswith("details: "), 10, "the question below")
+    wait_for(lambda: last_line(agent).endswith("details: "), "the question below")
     assert server.replies == []
     for tries in range(2, 32):
         server.answer_on_page(job, "wrong")

@@ -26,7 +26,7 @@ from support.fake_server import (
     fake_server,
 )
 from support.isolated import not_isolated
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 
 from dtrain.client.transport import Transport
 from dtrain.protocol.states import Cause, Executor
@@ -70,12 +70,12 @@ def test_full_disk_of_the_worker_ends_no_job(
     process = job_process(server, attempt)
     fill(home / "filler")
     deadline = time.monotonic() + NOTE_INTERVAL + 2
-    server.wait(lambda: time.monotonic() > deadline, "a note of how far the log is", 20)
+    server.wait(lambda: time.monotonic() > deadline, "a note of how far the log is")
     assert not has_ended(process), agent.text()
     gate.touch()
     server.wait_until_ended(job)
     assert (attempt.finishes[0].cause, attempt.finishes[0].exit_code) == (Cause.EXITED, 0)
-    wait_for(lambda: attempt_folders(home) == [], 10, "the folder to go")
+    wait_for(lambda: attempt_folders(home) == [], "the folder to go")
 
 
 def test_job_that_the_disk_does_not_take_is_not_asked_for_again(
@@ -87,9 +87,9 @@ def test_job_that_the_disk_does_not_take_is_not_asked_for_again(
     fill(home / "filler")
     server.submit({"main.py": "print('never')"})
     agent.wait_for_text("cannot be taken")
-    server.wait(lambda: server.polls[-1].next_secret != first, "another secret", 20)
+    server.wait(lambda: server.polls[-1].next_secret != first, "another secret")
     (home / "filler").unlink()
-    server.wait_until_ended(server.submit({"main.py": "print('hello')"}), 40)
+    server.wait_until_ended(server.submit({"main.py": "print('hello')"}))
 
 
 def test_secret_that_is_spent_is_replaced(tmp_path: Path, server: FakeServer) -> None:
@@ -99,7 +99,7 @@ def test_secret_that_is_spent_is_replaced(tmp_path: Path, server: FakeServer) ->
     server.spent.add(spent)
     job = server.submit({"main.py": "print('hello')"})
     server.waiting, kept = [], server.waiting
-    server.wait(lambda: server.polls[-1].next_secret != spent, "another secret", 20)
+    server.wait(lambda: server.polls[-1].next_secret != spent, "another secret")
     server.waiting = kept
     server.wait_until_ended(job)
     assert server.attempt(job).secret != spent
@@ -158,11 +158,11 @@ def test_end_is_not_lost_for_want_of_descriptors(tmp_path: Path, server: FakeSer
     process = job_process(server, attempt)
     agent.kill()
     gate.touch()
-    wait_for(lambda: has_ended(process), 20, "the job to end")
+    wait_for(lambda: has_ended(process), "the job to end")
     folder = WorkerFolder(tmp_path / "worker" / "data" / "worker-1")
     [left] = folder.attempts()
     record = AttemptRecord(assignment=left.assignment, secret=left.secret)
-    wait_for(lambda: left.exit, 20, "the supervisor to write down the end")
+    wait_for(lambda: left.exit, "the supervisor to write down the end")
     stop = threading.Event()
     link = Link(Transport(server.url), stop, lambda _: None)
     link.credential = next(iter(server.credentials))
@@ -171,7 +171,7 @@ def test_end_is_not_lost_for_want_of_descriptors(tmp_path: Path, server: FakeSer
     runner = Runner(busy, link, Absent("fake"), bundles, not_isolated(folder), 30, lambda _: None)
     runner.start()
     server.wait_until_ended(job)
-    assert runner.join(20)
+    assert runner.join(PATIENCE)
     assert (attempt.finishes[0].cause, attempt.finishes[0].exit_code) == (Cause.EXITED, 0)
 
 
@@ -287,7 +287,7 @@ def test_attempt_that_crosses_the_hand_back_is_handed_back(
         attempts = Attempts(
             folder, link, executors, lambda: False, [], isolation, 30.0, console, lambda: None
         )
-        job = server.submit({"main.py": "import time; time.sleep(60)"})
+        job = server.submit({"main.py": "import time; time.sleep(3600)"})
         waiting, secret = server.waiting[0], folder.next_secret()
         with server.changed:
             server._claim(waiting, secret)
@@ -296,4 +296,4 @@ def test_attempt_that_crosses_the_hand_back_is_handed_back(
         attempt = server.wait_until_ended(job)
         assert attempt.finishes[0].cause is Cause.HANDED_BACK
         stop.set()
-        attempts.join(10)
+        attempts.join(PATIENCE)

@@ -19,7 +19,6 @@ from dtrain.server.api.held import held
 PUBLIC = "^(?!/api/worker/)"
 WORKER = "^/api/worker/"
 ATTEMPT = "^/api/worker/attempts/"
-pytestmark = pytest.mark.timeout(600)
 KNOWN = hashlib.sha256(bundle()).hexdigest()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.application import Application, application, bundle, form, upload
-from support.processes import start_server
+from support.processes import PATIENCE, start_server
 from werkzeug.test import TestResponse
 
 from dtrain.protocol.spec import FIELDS
@@ -337,7 +337,7 @@ def test_submissions_at_once_with_a_key_make_one_job(tmp_path: Path, database_ur
     def send_once(kind: str, data: bytes, path: str, key: str) -> None:
         headers = {"Content-Type": kind, "Idempotency-Key": key}
         request = urllib.request.Request(f"{server.url}{path}", data, headers, method="POST")
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             answers.append((answer.status, json.load(answer)["id"]))
 
     def at_once(*arguments: Any) -> list[tuple[int, Any]]:

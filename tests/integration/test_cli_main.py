@@ -169,7 +169,7 @@ def test_hostile_names_cannot_act_on_the_terminal(server: Peer, tmp_path: Path) 
         lambda exchange: exchange.reply(body=jobs(job(name=evil, worker=f"{evil}\n\r"))),
     )
     terminal = InTerminal("jobs", [*COMMAND, "jobs"], tmp_path, environment(server.url))
-    assert terminal.ended(20) == 0
+    assert terminal.ended() == 0
     terminal.wait_for_text("evil")
     shown = terminal.output.read_bytes()
     assert b"\x1b]0;" not in shown

@@ -24,7 +24,7 @@ def shown(server: Peer, folder: Path, columns: int, *arguments: str) -> list[str
     terminal = InTerminal(
         "dtrain", [*COMMAND, *arguments], folder, environment(server.url), columns=columns
     )
-    assert terminal.ended(20) == 0, terminal.screen()
+    assert terminal.ended() == 0, terminal.screen()
     lines = [line.rstrip() for line in terminal.screen().splitlines() if line.strip()]
     assert max(map(cell_len, lines)) <= columns, "\n".join(lines)
     return lines

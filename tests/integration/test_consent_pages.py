@@ -20,6 +20,7 @@ from support.application import (
     bundle,
     upload,
 )
+from support.processes import PATIENCE
 from werkzeug.test import TestResponse
 
 from dtrain.protocol import routes
@@ -33,6 +34,12 @@ HOSTILE = "<script>alert(1)</script>"
 def site(tmp_path: Path) -> Iterator[Application]:
     with application(tmp_path) as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def _patient_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, the worker sees to an answer in time."""
+    monkeypatch.setattr("dtrain.server.jobs.claim.ANSWER_TIME", 10 * PATIENCE)
 
 
 class Owned(Agent):
@@ -53,7 +60,7 @@ class Owned(Agent):
         """Settle the next answer from the page."""
 
         def work() -> None:
-            (given,) = self.look(wait=10, offers=offers)["answers"]
+            (given,) = self.look(wait=60, offers=offers)["answers"]
             proof = prove(
                 key_of(CODE, self.id),
                 given["id"],
@@ -87,7 +94,7 @@ def answer_page(
     thread = worker.see_to(offers or [job_id])
     form = {"answer": "accept", **said}
     found = client.post(f"/workers/{worker.id}/offers/{job_id}", data=form)
-    thread.join(20)
+    thread.join(PATIENCE)
     return found
 
 
@@ -209,7 +216,7 @@ def test_api_is_the_pages_twin(site: Application) -> None:
     assert site.client.post(path, json={"accept": True}).status_code == 422
     thread = worker.see_to([job])
     answer = site.client.post(path, json={"accept": True, "code": CODE})
-    thread.join(20)
+    thread.join(PATIENCE)
     assert answer.json == {"job_id": job, "accepted": True}
     assert "Set-Cookie" not in answer.headers
     again = site.client.post(path, json={"accept": True, "code": CODE})
@@ -231,7 +238,7 @@ def test_access_token_alone_answers_for_no_owner(tmp_path: Path) -> None:
             form = {"answer": "accept", "code": guess}
             assert wide.client.post(path, data=form, headers=headers).status_code in {403, 422}
             if thread is not None:
-                thread.join(20)
+                thread.join(PATIENCE)
         stolen = wide.app.test_client()
         assert stolen.post(path, data={"answer": "accept", "code": CODE}).status_code == 401
         status = wide.client.get(f"/api/jobs/{job}", headers=headers).json or {}

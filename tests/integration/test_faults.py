@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.api import get_json, wait_for_status
-from support.processes import RunningServer, RunningWorker, start_worker, wait_for
+from support.processes import PATIENCE, RunningServer, RunningWorker, start_worker, wait_for
 from support.proxy import Proxy, proxy_to
 from support.stored import change_stored
 from support.witness import Witness, assert_whole, final_states, hand_in
@@ -40,7 +40,7 @@ def test_server_killed_between_what_it_stores_and_its_answer_does_nothing_twice(
 
         with proxy.ambush(path, holds, act) as met:
             yield
-            wait_for(met.is_set, 40, f"an answer to {path!r}")
+            wait_for(met.is_set, f"an answer to {path!r}")
 
     with killed(b"/worker/register", b'"session"'):
         start_worker(tmp_path / "far", server, server_url=proxy.url)
@@ -70,13 +70,13 @@ def test_job_lives_on_where_its_server_was_away_for_half_an_hour(
     """What it has stored is half an hour older when it comes back."""
     witness = Witness(tmp_path / "witness")
     job_id = hand_in(server.url, witness)
-    [process] = wait_for(witness.starts, 30, "the job to start")
+    [process] = wait_for(witness.starts, "the job to start")
     server.kill()
     change_stored(server, "UPDATE attempts SET lease_until = lease_until - 1800")
     server.restart()
     time.sleep(2)  # a look at the leases, at least
     witness.let_go()
-    wait_for(lambda: not psutil.pid_exists(process), 30, "the job to end")
+    wait_for(lambda: not psutil.pid_exists(process), "the job to end")
     assert wait_for_status(server.url, job_id, "completed")["attempt"] == 1
     assert witness.starts() == [process]
     assert_whole(server.url, job_id, witness)
@@ -91,10 +91,10 @@ def test_agent_in_a_copied_folder_supersedes_the_other(
 ) -> None:
     first = start_worker(tmp_path / "first", server)
     path = f"{server.url}/api/workers"
-    wait_for(lambda: "Joined" in first.text(), 30, "the worker to join")
+    wait_for(lambda: "Joined" in first.text(), "the worker to join")
     shutil.copytree(tmp_path / "first" / "data", tmp_path / "second" / "data")
     start_worker(tmp_path / "second", server)
-    assert first.process.wait(30) == 2
+    assert first.process.wait(PATIENCE) == 2
     assert "this one stops" in first.text()
     job_id = hand_in(server.url, Witness(tmp_path / "witness"), STEPS=10)
     wait_for_status(server.url, job_id, "completed")
@@ -105,11 +105,11 @@ def test_two_workers_of_one_name_are_two(tmp_path: Path, server: RunningServer) 
     for home in ("here", "there"):
         start_worker(tmp_path / home, server, name="room4")
     client = Client(server.url)
-    wait_for(lambda: len(client.workers.list()) == 2, 30, "both to join")
+    wait_for(lambda: len(client.workers.list()) == 2, "both to join")
     witnesses = [Witness(tmp_path / f"witness-{number}") for number in range(2)]
     jobs = [hand_in(server.url, witness) for witness in witnesses]
     for witness in witnesses:
-        wait_for(witness.starts, 30, "both jobs to run at once")
+        wait_for(witness.starts, "both jobs to run at once")
     assert sorted(one.jobs for one in client.workers.list()) == [[job] for job in jobs]
     for witness, job_id in zip(witnesses, jobs, strict=True):
         witness.let_go()

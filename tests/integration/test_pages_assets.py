@@ -112,7 +112,6 @@ def package_in(folder: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.timeout(300)
 def test_scripts_show_values_as_the_server_does(build: ModuleType, tmp_path: Path) -> None:
     bundler = FRONTEND / "node_modules" / "esbuild" / "bin" / "esbuild"
     if not bundler.exists():
@@ -186,7 +185,6 @@ def test_lock_file_names_no_registry() -> None:
     assert all("resolved" not in package and "integrity" in package for package in packages)
 
 
-@pytest.mark.timeout(300)
 def test_wheel_holds_the_assets(copy: Path, tmp_path: Path) -> None:
     """Built with no Node on the path, as on a machine that has none."""
     programs = tmp_path / "programs"

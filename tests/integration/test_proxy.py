@@ -18,6 +18,7 @@ import pytest
 from support.application import registration
 from support.certificate import Authority
 from support.processes import (
+    PATIENCE,
     Running,
     RunningServer,
     clean_environment,
@@ -67,7 +68,7 @@ class Proxy:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(self.url + path, headers=named)
         try:
-            with urllib.request.urlopen(request, context=self.context, timeout=30) as answer:
+            with urllib.request.urlopen(request, context=self.context, timeout=PATIENCE) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             error.close()
@@ -89,7 +90,7 @@ class Browser:
         body = urlencode(fields).encode()
         request = urllib.request.Request(self._url + path, body, self._headers)
         try:
-            with self._opener.open(request, timeout=30) as answer:
+            with self._opener.open(request, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -125,7 +126,7 @@ http {{
     command = [str(program), "-p", str(folder), "-c", "nginx.conf", "-e", "stderr"]
     running = Running("nginx", command, folder, clean_environment())
     proxy = Proxy(f"https://localhost:{port}", authority.file)
-    wait_for(lambda: not running.alive or answers(proxy), 30, "nginx to answer")
+    wait_for(lambda: not running.alive or answers(proxy), "nginx to answer")
     assert running.alive, running.text()
     return proxy
 

@@ -31,7 +31,7 @@ from support.stored import change_stored
 from dtrain.client.client import Client
 from dtrain.protocol.states import Reason
 
-WAITS = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n"
+WAITS = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(3600)\n"
 
 
 @dataclass
@@ -57,7 +57,6 @@ class Place:
         path = f"{self.server.url}/api/workers"
         found = wait_for(
             lambda: {one["name"]: one["id"] for one in get_json(path)["workers"]}.get(name),
-            30,
             "the worker to join",
         )
         self.only(str(found))
@@ -83,7 +82,7 @@ class Place:
             lines = get_json(path)["lines"]
             return lines[0]["text"] if lines else None
 
-        return psutil.Process(int(wait_for(look, 30, "the job to say where it is")))
+        return psutil.Process(int(wait_for(look, "the job to say where it is")))
 
     def lose(self, job_id: int, attempt: int) -> None:
         """Kill the supervisor of an attempt, and let the delay before the next one pass."""
@@ -99,7 +98,7 @@ class Place:
             job = get_json(f"{self.server.url}/api/jobs/{job_id}")
             return job["attempt"] == attempt and job["phase"] in {"retry_wait", None}
 
-        wait_for(has_ended, 30, f"the end of attempt {attempt}")
+        wait_for(has_ended, f"the end of attempt {attempt}")
         change_stored(self.server, "UPDATE jobs SET not_before = 0 WHERE id = ?", job_id)
 
 
@@ -135,7 +134,7 @@ def crashes(place: Place) -> int:
 
 def runs_out_of_memory(place: Place) -> int:
     """It stays there, for a worker that can only look now and then at what its jobs use."""
-    takes = "import time\nheld = b'x' * 300 * 1024**2\ntime.sleep(600)\n"
+    takes = "import time\nheld = b'x' * 300 * 1024**2\ntime.sleep(3600)\n"
     return place.submit(takes, memory_gb=0.1)
 
 

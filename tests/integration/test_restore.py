@@ -19,7 +19,7 @@ from support.backups import back_up, made_home, refused, restore
 from support.command import dtrain
 from support.example_job import zip_of
 from support.postgres import Cluster
-from support.processes import start_server, start_worker, wait_for
+from support.processes import PATIENCE, start_server, start_worker, wait_for
 
 from dtrain.client.client import Client
 from dtrain.protocol import routes
@@ -63,7 +63,7 @@ def _followed(url: str, last_id: str | None = None) -> Iterator[Callable[[], dic
     """The server's stream of changes; gives a function that reads the next message."""
     headers = {} if last_id is None else {"Last-Event-ID": last_id}
     request = urllib.request.Request(f"{url}/api/stream", headers=headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
 
         def read() -> dict[str, str]:
             message: dict[str, str] = {}
@@ -93,7 +93,7 @@ def test_workers_and_jobs_go_on_with_a_server_restored_in_their_midst(tmp_path: 
 
     def grows(job_id: int) -> None:
         before = len(log_of(server.url, job_id))
-        wait_for(lambda: len(log_of(server.url, job_id)) > before + 500, 30, "the log to grow")
+        wait_for(lambda: len(log_of(server.url, job_id)) > before + 500, "the log to grow")
 
     kept = submit("kept")
     wait_for_status(server.url, kept, "running")
@@ -123,8 +123,8 @@ def test_workers_and_jobs_go_on_with_a_server_restored_in_their_midst(tmp_path: 
 
     with _followed(server.url, last_id) as read:
         assert read()["event"] == "reset"
-    wait_for(lambda: len(log_of(server.url, kept)) > known, 60, "the log to come once more")
-    wait_for(lambda: not process.is_running(), 60, "the forgotten job to be ended")
+    wait_for(lambda: len(log_of(server.url, kept)) > known, "the log to come once more")
+    wait_for(lambda: not process.is_running(), "the forgotten job to be ended")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get_json(f"{server.url}/api/jobs/{forgotten}")
     assert submit("new") == 1001

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from support.certificate import Authority, Certificate
-from support.processes import clean_environment, free_port
+from support.processes import PATIENCE, clean_environment, free_port
 from support.secure import SecureServer
 
 from dtrain.client.transport import Transport
@@ -47,7 +47,7 @@ def test_server_answers_by_tls_and_says_so(server: SecureServer) -> None:
 
 
 def test_plain_request_to_a_server_with_tls_is_closed(server: SecureServer) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as plain:
         plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = b""
         while piece := plain.recv(4096):
@@ -107,7 +107,7 @@ def test_certificate_that_cannot_be_served_is_refused_in_a_sentence(
         env={**clean_environment(), **certificate.settings, "DTRAIN_PORT": str(free_port())},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")

@@ -21,7 +21,7 @@ from support.attempts import (
     script,
     wait_for_log,
 )
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 
 from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause
@@ -40,7 +40,7 @@ from dtrain.worker.spool import WorkerFolder
 
 [folder] = WorkerFolder(Path(sys.argv[1])).attempts()
 print(launch(folder, msgspec.json.decode(sys.argv[2], type=Plan)).pid, flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -85,7 +85,7 @@ def test_job_outlives_its_agent_and_is_found_again(worker: WorkerFolder) -> None
 
 def test_adopted_attempt_can_be_stopped(worker: WorkerFolder) -> None:
     folder = new_attempt(worker)
-    launch(folder, script(folder, "import time; print('ready'); time.sleep(60)"))
+    launch(folder, script(folder, "import time; print('ready'); time.sleep(3600)"))
     wait_for_log(folder, b"ready\n")
     running = adopt(folder)
     assert running is not None
@@ -124,40 +124,38 @@ def _write(folder: AttemptFolder, name: str, content: object) -> None:
 FAMILY = """
 import os, sys, time
 def say(who): os.write(1, b'%s %d\\n' % (who, os.getpid()))
-def bare(): os.execve(sys.executable, [sys.executable, '-c', 'import time; time.sleep(60)'], {})
+def bare(): os.execve(sys.executable, [sys.executable, '-c', 'import time; time.sleep(3600)'], {})
 if os.fork() == 0:
-    say(b'child'); time.sleep(60)
+    say(b'child'); time.sleep(3600)
 if os.fork() == 0:
     say(b'child'); bare()              # no mark, but in the session
 if os.fork() == 0:
     os.setsid()
     if os.fork(): os._exit(0)
-    say(b'child'); time.sleep(60)      # a session of its own, but the mark
+    say(b'child'); time.sleep(3600)      # a session of its own, but the mark
 if os.fork() == 0:
     os.setsid(); say(b'child')
     if os.fork() == 0: say(b'child'); bare()     # neither, but its parent
-    time.sleep(60)
+    time.sleep(3600)
 say(b'main')
-time.sleep(60)
+time.sleep(3600)
 """
 
 
 def test_nothing_is_left_of_an_attempt_whose_shim_was_killed(worker: WorkerFolder) -> None:
     folder = new_attempt(worker)
     neighbour = new_attempt(worker)
-    other = launch(neighbour, script(neighbour, "import time; print('ready'); time.sleep(60)"))
+    other = launch(neighbour, script(neighbour, "import time; print('ready'); time.sleep(3600)"))
     running = launch(folder, script(folder, FAMILY))
-    log = wait_for(
-        lambda: (log := folder.log.read_bytes()).count(b"\n") == 6 and log, 15, "the family"
-    )
+    log = wait_for(lambda: (log := folder.log.read_bytes()).count(b"\n") == 6 and log, "the family")
     (main,) = pids_in(log, "main")
     children = pids_in(log, "child")
     assert len(children) == 5
     os.kill(running.pid, signal.SIGKILL)
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     assert adopt(folder) is None
     assert folder.exit is None
-    wait_for(lambda: not is_running(main), 5, "the kernel to kill the main program")
+    wait_for(lambda: not is_running(main), "the kernel to kill the main program")
     assert all(is_running(pid) for pid in children)
     assert kill_rest(folder)
     assert not any(is_running(pid) for pid in children)
@@ -168,7 +166,7 @@ def test_nothing_is_left_of_an_attempt_whose_shim_was_killed(worker: WorkerFolde
 
 def test_killing_the_rest_takes_a_live_shim_along(worker: WorkerFolder) -> None:
     folder = new_attempt(worker)
-    running = launch(folder, script(folder, "import time; print('ready'); time.sleep(60)"))
+    running = launch(folder, script(folder, "import time; print('ready'); time.sleep(3600)"))
     wait_for_log(folder, b"ready\n")
     assert kill_rest(folder)
     assert running.wait(0)
@@ -178,16 +176,21 @@ def test_killing_the_rest_takes_a_live_shim_along(worker: WorkerFolder) -> None:
 def test_agent_killed_while_it_launches_starts_the_job_once(worker: WorkerFolder) -> None:
     """Once the shim is a process, the job is its own, whether or not it has said so yet."""
     folder = new_attempt(worker)
-    code = "import time; print('started', flush=True); time.sleep(1)"
+    code = (
+        "import os, time\n"
+        "print('started', flush=True)\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n"
+    )
     plan = script(folder, code)
     command = [sys.executable, "-c", AGENT, str(worker.path), msgspec.json.encode(plan).decode()]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as agent:
-        wait_for(lambda: list(descendants(agent.pid)), 20, "the shim to be a process")
+        wait_for(lambda: list(descendants(agent.pid)), "the shim to be a process")
         agent.kill()
     running = adopt(folder)
     assert running is not None
     with pytest.raises(Conflict):
         launch(folder, plan)
+    (folder.work / "go").touch()
     record = ended(running)
     assert (record.cause, record.exit_code) == (Cause.EXITED, 0)
     assert folder.log.read_bytes() == b"started\n"

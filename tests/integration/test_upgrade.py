@@ -17,7 +17,7 @@ import pytest
 from support.application import application
 from support.checks import ROOT
 from support.command import COMMAND, environment
-from support.processes import free_port, start_server
+from support.processes import PATIENCE, free_port, start_server
 
 from dtrain.protocol.messages import BundleInfo
 from dtrain.protocol.spec import JobSpec
@@ -88,7 +88,7 @@ def refused(home: Path, **env: str) -> str:
         env=environment(DTRAIN_PORT=port, **env),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 2, done.stderr

@@ -80,7 +80,7 @@ def test_least_recently_used_goes_first(bench: Bench) -> None:
 
 def test_what_a_running_job_uses_stays_and_is_there_when_it_is_needed(bench: Bench) -> None:
     running = bench.start(LATE, "parrot")
-    wait_for_log(running.folder, b"waits\n", 60)
+    wait_for_log(running.folder, b"waits\n")
     other, record = bench.run("import kipper", "kipper")
     assert record.exit_code == 0
     assert len(bench.shared()) == 2
@@ -194,7 +194,7 @@ def test_killed_in_the_middle_it_leaves_nothing_half(bench: Bench) -> None:
     place = fake_place(bench, "packages-a", files=3000)
     command = [sys.executable, "-I", "-m", "dtrain.worker.cache", str(bench.worker.path), "1"]
     with subprocess.Popen(command) as process:
-        wait_for(lambda: not place.exists(), 30, "the folder to go")
+        wait_for(lambda: not place.exists(), "the folder to go")
         process.send_signal(signal.SIGKILL)
     assert not place.exists()
     left = list(bench.environments.glob(".removed-*"))
@@ -221,15 +221,13 @@ def test_agent_keeps_to_the_limit_while_jobs_run(tmp_path: Path, server: FakeSer
     named = {"requirements_file": "requirements.txt"}
     late = server.submit({"main.py": LATE, "requirements.txt": "parrot"}, **named)
     attempt = server.wait_until_claimed(late)
-    server.wait(lambda: b"waits" in attempt.log, "the job to wait", 60)
+    server.wait(lambda: b"waits" in attempt.log, "the job to wait")
     (used_now,) = environments.glob("packages-*")
     short = {"main.py": "import kipper", "requirements.txt": "kipper"}
-    ended_soon = server.wait_until_ended(server.submit(short, **named), timeout=60)
+    ended_soon = server.wait_until_ended(server.submit(short, **named))
     assert ended_soon.finishes[0].exit_code == 0, ended_soon.log
-    wait_for(lambda: list(environments.glob("packages-*")) == [used_now], 60, "the other one to go")
-    wait_for(
-        lambda: not list((tmp_path / "worker/data/worker-1/bundles").iterdir()), 60, "the bundles"
-    )
+    wait_for(lambda: list(environments.glob("packages-*")) == [used_now], "the other one to go")
+    wait_for(lambda: not list((tmp_path / "worker/data/worker-1/bundles").iterdir()), "the bundles")
     (tmp_path / "worker/data/worker-1/attempts/1-1/work/go").touch()
     assert server.wait_until_ended(late).finishes[0].exit_code == 0
-    wait_for(lambda: not list(environments.glob("packages-*")), 60, "the last one to go")
+    wait_for(lambda: not list(environments.glob("packages-*")), "the last one to go")

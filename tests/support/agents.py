@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 
+from .attempts import GRACE
 from .fake_server import TOKEN, Attempt, FakeServer
-from .processes import Running, clean_environment, wait_for
+from .processes import PATIENCE, Running, clean_environment, wait_for
 from .terminal import InTerminal
 
 CODE = """\
@@ -20,6 +21,13 @@ from dtrain.worker.agent import main
 sys.exit(main(Path(sys.argv[1])))
 """
 """A program that runs an agent in the folder that is its argument."""
+_PATIENT = f"""\
+from functools import partial
+from dtrain.worker import agent
+agent.GRACE = {GRACE}
+agent.Host = partial(agent.Host, grace={GRACE})
+{CODE}"""
+"""Likewise; but its jobs have so much time to end that a test waits for less."""
 
 SAYS_WHERE = "import os, sys, time\nprint(os.getpid(), flush=True)\n"
 """The beginning of a script that tells its process's number in the first line of its log."""
@@ -46,13 +54,13 @@ class RunningAgent(Running):
         assert not self.alive
         self.process = self._spawn()
 
-    def wait_for_end(self, timeout: float = 20) -> int:
+    def wait_for_end(self) -> int:
         """Wait until it ends by itself; its exit status."""
-        return self.process.wait(timeout)
+        return self.process.wait(PATIENCE)
 
-    def wait_for_text(self, text: str, timeout: float = 20) -> None:
+    def wait_for_text(self, text: str) -> None:
         """Wait until it has said something."""
-        wait_for(lambda: text in self.text(), timeout, f"the agent to say {text!r}")
+        wait_for(lambda: text in self.text(), f"the agent to say {text!r}")
 
 
 def write_settings(home: Path, server: FakeServer | str, **settings: object) -> None:
@@ -78,12 +86,17 @@ def start_agent(
     home: Path,
     server: FakeServer | str,
     env: Mapping[str, str] | None = None,
+    *,
+    is_patient: bool = False,
     **settings: object,
 ) -> RunningAgent:
-    """Start an agent; settings go into its `config.json`, `env` into its environment."""
+    """Start an agent; settings go into its `config.json`, `env` into its environment.
+
+    A patient one gives its jobs longer to end than a test waits.
+    """
     write_settings(home, server, **settings)
     name = (env or {}).get("DTRAIN_WORKER_NAME", "agent")
-    command = [sys.executable, "-c", CODE, str(home)]
+    command = [sys.executable, "-c", _PATIENT if is_patient else CODE, str(home)]
     environment = clean_environment() | dict(env or {})
     return RunningAgent(name, command, home, environment, home / f"{name}.log")
 
@@ -106,7 +119,7 @@ def start_in_terminal(
 def owner_code(home: Path, name: str = "worker-1") -> str:
     """The owner's code of a worker that has started."""
     file = home / "data" / name / "owner_code"
-    wait_for(file.exists, 20, "the owner's code")
+    wait_for(file.exists, "the owner's code")
     assert file.stat().st_mode & 0o077 == 0
     return file.read_text().strip()
 

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
-from .processes import wait_for
+from .processes import PATIENCE, wait_for
 
 FINAL = {"completed", "failed", "cancelled"}
 
@@ -15,7 +15,7 @@ FINAL = {"completed", "failed", "cancelled"}
 def get(url: str, headers: Mapping[str, str] | None = None) -> bytes:
     """The body of an answer; HTTPError if it is a refusal."""
     request = urllib.request.Request(url, headers=dict(headers or {}))
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         body: bytes = answer.read()
         return body
 
@@ -40,7 +40,9 @@ def records_of(server: str, job_id: int) -> list[dict[str, Any]]:
             return records
 
 
-def wait_for_status(server: str, job_id: int, *wanted: str, timeout: float = 60) -> dict[str, Any]:
+def wait_for_status(
+    server: str, job_id: int, *wanted: str, patience: float = PATIENCE
+) -> dict[str, Any]:
     """The job, once it is in one of the statuses; a final one that was not wanted fails."""
 
     def look() -> dict[str, Any] | None:
@@ -50,6 +52,6 @@ def wait_for_status(server: str, job_id: int, *wanted: str, timeout: float = 60)
         assert job["status"] not in FINAL, f"{job}\n{log_of(server, job_id).decode()[-3000:]}"
         return None
 
-    job = wait_for(look, timeout, f"job {job_id} to be {' or '.join(wanted)}")
+    job = wait_for(look, f"job {job_id} to be {' or '.join(wanted)}", patience=patience)
     assert job is not None
     return job

@@ -15,7 +15,10 @@ from dtrain.worker.executors.base import Plan, Step
 from dtrain.worker.launcher import Running, adopt, kill_rest, launch
 from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
 
-from .processes import wait_for
+from .processes import PATIENCE, wait_for
+
+GRACE = 10 * PATIENCE
+"""Seconds that a job is given to end: so many that one killed after them fails its test."""
 
 BUNDLE = BundleInfo(sha256="0" * 64, size=1, files=1)
 
@@ -42,7 +45,7 @@ def new_attempt(
 def script(folder: AttemptFolder, code: str, **plan: object) -> Plan:
     """A plan of one step that runs Python code without an environment."""
     main = step(folder, "main", code)
-    return Plan(**{"steps": [main], "grace": 5.0, **plan})  # type: ignore[arg-type]  # any field of it
+    return Plan(**{"steps": [main], "grace": GRACE, **plan})  # type: ignore[arg-type]  # any field of it
 
 
 def step(folder: AttemptFolder, name: str, code: str, **fields: object) -> Step:
@@ -52,27 +55,27 @@ def step(folder: AttemptFolder, name: str, code: str, **fields: object) -> Step:
     return Step(name=name, **given)  # type: ignore[arg-type]  # any field of it
 
 
-def run(folder: AttemptFolder, plan: Plan, timeout: float = 30) -> ExitRecord:
+def run(folder: AttemptFolder, plan: Plan) -> ExitRecord:
     """Run a plan to its end, which must come in time; how it ended."""
-    return ended(launch(folder, plan), timeout)
+    return ended(launch(folder, plan))
 
 
-def ended(running: Running, timeout: float = 30) -> ExitRecord:
+def ended(running: Running) -> ExitRecord:
     """How an attempt ended, whose end must come in time."""
-    assert running.wait(timeout), f"The attempt did not end within {timeout:g} s."
+    assert running.wait(PATIENCE), f"The attempt did not end within {PATIENCE:g} s."
     record = running.folder.exit
     assert record is not None, (running.folder.path / "shim.log").read_text()
     return record
 
 
-def wait_for_log(folder: AttemptFolder, text: bytes, timeout: float = 15) -> bytes:
+def wait_for_log(folder: AttemptFolder, text: bytes) -> bytes:
     """Wait until a text is in an attempt's log; all of the log."""
 
     def found() -> bytes | None:
         content = folder.log.read_bytes() if folder.log.exists() else b""
         return content if text in content else None
 
-    return wait_for(found, timeout, f"{text!r} in the log")
+    return wait_for(found, f"{text!r} in the log")
 
 
 def end_attempts(worker: WorkerFolder) -> None:
@@ -83,7 +86,7 @@ def end_attempts(worker: WorkerFolder) -> None:
             running.wait(0)
         kill_rest(folder)
         if running is not None:
-            running.wait(10)
+            running.wait(PATIENCE)
 
 
 def is_running(pid: int) -> bool:

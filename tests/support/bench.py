@@ -68,14 +68,14 @@ class Bench:
     ) -> tuple[AttemptFolder, ExitRecord]:
         """Run a script to its end."""
         running = self.start(code, requirements, **spec)
-        return running.folder, ended(running, timeout=60)
+        return running.folder, ended(running)
 
     def run_bundle(
         self, files: dict[str, str | bytes], **spec: object
     ) -> tuple[AttemptFolder, ExitRecord]:
         """Run a job to its end."""
         running = self.start_bundle(files, **spec)
-        return running.folder, ended(running, timeout=60)
+        return running.folder, ended(running)
 
     def shared(self) -> set[Path]:
         """The environments that were built for requirements."""

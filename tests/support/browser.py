@@ -9,8 +9,10 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
+from .processes import PATIENCE
+
 SCREENSHOTS = Path(__file__).parents[2] / "test-results"
-_PATIENCE_MS = 20_000
+_PATIENCE_MS = 1000 * PATIENCE
 _ARGUMENTS = [
     "--no-sandbox",  # Chromium does not run as root with it
     "--disable-gpu",

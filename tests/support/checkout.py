@@ -78,7 +78,7 @@ class Checkout:
             more["DTRAIN_PORT"] = str(port)
         server = Running("python app.py", ["python", "app.py"], folder, self.environment(more))
         url = f"http://localhost:{port}"
-        wait_for(lambda: not server.alive or _answers(url), 30, "python app.py to answer")
+        wait_for(lambda: not server.alive or _answers(url), "python app.py to answer")
         assert server.alive, tail(server.output)
         return url
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .processes import clean_environment
+from .processes import PATIENCE, clean_environment
 
 COMMAND = [sys.executable, "-m", "dtrain"]
 
@@ -42,7 +42,7 @@ def dtrain_bytes(
         env=environment(url, **env),
         input=stdin.encode(),
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -16,7 +16,7 @@ from dtrain.worker.image_keeper import ImageKeeper
 from dtrain.worker.launcher import Running, launch
 from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
 
-from .attempts import end_attempts, ended, new_attempt
+from .attempts import GRACE, end_attempts, ended, new_attempt
 from .containers import left_containers
 
 COUNTS = (
@@ -49,7 +49,7 @@ class Bench:
             environments=self.worker.environments,
             variables=variables,
             python=Path(sys.executable),
-            grace=5.0,
+            grace=GRACE,
         )
         usual = DockerSettings(image="python:3.9-slim", processes=1000, user=1000)
         described = msgspec.structs.replace(usual, **settings)
@@ -68,7 +68,7 @@ class Bench:
     ) -> tuple[AttemptFolder, ExitRecord, str]:
         """Run it to its end; how it ended, and its log."""
         running = self.start(files, **spec)
-        record = ended(running, 60)
+        record = ended(running)
         return running.folder, record, running.folder.log.read_text(errors="replace")
 
     def close(self) -> None:

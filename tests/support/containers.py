@@ -19,13 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 from dtrain.protocol.errors import DTrainError
 from dtrain.worker.engine import Engine
 
 from .checks import ROOT
-from .processes import MARK, clean_environment, tail, wait_for
+from .processes import MARK, PATIENCE, clean_environment, tail, wait_for
 from .requirements import require
 
 IMAGES = ("python:3.9-slim", "python:3.11-slim")
@@ -44,8 +42,6 @@ CMD ["python", "main.py"]
 """As the manual has it."""
 
 _PACKAGES = "python3,python3-pip,python-is-python3"
-PATIENCE = pytest.mark.timeout(600)
-"""For tests with an engine: the first of them may make its image, which takes a minute or more."""
 
 _LEFT_OUT = (
     *("proc/*", "sys/*", "dev/*", "var/cache/*", "usr/share/doc/*", "usr/share/locale/*"),
@@ -54,7 +50,6 @@ _LEFT_OUT = (
 """What it is smaller without, and what keeps pip from installing where Python's own images let it.
 """
 _CACHE = ROOT / ".cache" / "docker"
-_START_TIME = 60
 _BUILT = json.dumps({"label": ["dtrain.worker"]})
 
 
@@ -115,7 +110,7 @@ class TestEngine:
                 check=True,
             )
         try:
-            wait_for(self.answers, _START_TIME, "the container engine")
+            wait_for(self.answers, "the container engine")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{tail(self._log)}") from None
 
@@ -132,7 +127,7 @@ class TestEngine:
         pid = self.pid
         if pid is not None:
             os.kill(pid, number)
-            wait_for(lambda: not Path(f"/proc/{pid}").exists(), 60, "the engine to end")
+            wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the engine to end")
 
     def close(self) -> None:
         """End it, and remove its network and what jobs have built."""
@@ -247,7 +242,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def left_containers(engine: Engine, key: str, within: float = 10) -> list[str]:
+def left_containers(engine: Engine, key: str, within: float = PATIENCE) -> list[str]:
     """The containers of a worker that are not gone within some seconds; they are removed."""
     deadline = time.monotonic() + within
     labels = {"dtrain.worker": key}

@@ -49,6 +49,8 @@ from dtrain.protocol.worker_messages import (
     Registered,
 )
 
+from .processes import PATIENCE
+
 TOKEN = "the-shared-token"
 
 Fault = Callable[["Exchange"], bool]
@@ -214,13 +216,13 @@ class FakeServer(ThreadingHTTPServer):
         with self.changed:
             self.faults += [(path, fault) for fault in faults]
 
-    def wait(self, condition: Callable[[], object], what: str, timeout: float = 20) -> None:
+    def wait(self, condition: Callable[[], object], what: str) -> None:
         """Wait until something is so; AssertionError if it is not in time."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + PATIENCE
         with self.changed:
             while not condition():
                 left = deadline - time.monotonic()
-                assert left > 0, f"waited {timeout:g} s in vain for {what}"
+                assert left > 0, f"waited {PATIENCE:g} s in vain for {what}"
                 self.changed.wait(min(left, 0.1))
 
     def attempt(self, job_id: int) -> Attempt:
@@ -232,10 +234,10 @@ class FakeServer(ThreadingHTTPServer):
         self.wait(lambda: (job_id, 1) in self.attempts, f"job {job_id} to be claimed")
         return self.attempt(job_id)
 
-    def wait_until_ended(self, job_id: int, timeout: float = 30) -> Attempt:
+    def wait_until_ended(self, job_id: int) -> Attempt:
         """Wait until a job's end is applied."""
         attempt = self.wait_until_claimed(job_id)
-        self.wait(lambda: attempt.applied, f"job {job_id} to end", timeout)
+        self.wait(lambda: attempt.applied, f"job {job_id} to end")
         return attempt
 
     # What the worker asks.

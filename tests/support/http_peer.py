@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
+from .processes import PATIENCE
+
 Answer = Callable[["Exchange"], None]
 
 
@@ -75,7 +77,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def hang(self) -> None:
         """Say nothing until the test is over."""
-        self.server.over.wait(60)
+        self.server.over.wait()
         self.close_connection = True
 
     def handle_one_request(self) -> None:
@@ -181,7 +183,7 @@ def raw_peer(say: bytes, *, read: bool = True) -> Iterator[str]:
                         connection.recv(65536)
                     connection.sendall(say)
                     connection.shutdown(socket.SHUT_WR)
-                    connection.settimeout(5)
+                    connection.settimeout(PATIENCE)
                     while connection.recv(65536):
                         pass
 

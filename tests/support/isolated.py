@@ -17,7 +17,7 @@ from dtrain.worker.probe import found_isolation, needed
 from dtrain.worker.spool import AttemptFolder, ExitRecord, WorkerFolder
 from dtrain.worker.views import Views
 
-from .attempts import ended, new_attempt, step
+from .attempts import GRACE, ended, new_attempt, step
 
 MIB = 1024**2
 GROW = """\
@@ -75,7 +75,7 @@ class Lab:
         """Start a script, with its variables."""
         folder = new_attempt(self.worker, None, **spec)
         main = step(folder, "main", code, **({} if env is None else {"env": env}))
-        plan = Plan(steps=[main], grace=5.0, patience=patience)
+        plan = Plan(steps=[main], grace=GRACE, patience=patience)
         return launch(folder, self.isolation.enclosed(folder, plan))
 
     def run(
@@ -83,7 +83,7 @@ class Lab:
     ) -> tuple[ExitRecord, str]:
         """Run a script to its end; how it ended, and its log."""
         running = self.start(code, patience=60.0, env=env, **spec)
-        record = ended(running, 60)
+        record = ended(running)
         return record, running.folder.log.read_text()
 
     def group(self, folder: AttemptFolder, controller: str) -> Path:

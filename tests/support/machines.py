@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .processes import Running
+from .processes import PATIENCE, Running
 from .requirements import require
 
 _LISTENS = "0A"
@@ -43,7 +43,7 @@ class Machine:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
 

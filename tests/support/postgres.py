@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from .ledger import faults
-from .processes import MARK, clean_environment, free_port, tail, wait_for
+from .processes import MARK, PATIENCE, clean_environment, free_port, tail, wait_for
 
 _OWNER = "postgres"
 
@@ -67,7 +67,7 @@ class Cluster:
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it by a signal."""
         self._process.send_signal(number)
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=PATIENCE)
 
     def _start(self) -> subprocess.Popen[bytes]:
         settings = {
@@ -90,9 +90,7 @@ class Cluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        wait_for(
-            lambda: process.poll() is not None or self.answers(), 30, "PostgreSQL to take calls"
-        )
+        wait_for(lambda: process.poll() is not None or self.answers(), "PostgreSQL to take calls")
         assert process.poll() is None, tail(self._output)
         return process
 
@@ -106,7 +104,7 @@ class Cluster:
 
     def _execute(self, statement: sql.SQL | sql.Composed) -> None:
         address = self.url("postgres").replace("+psycopg", "")
-        with psycopg.connect(address, autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(address, autocommit=True, connect_timeout=30) as connection:
             connection.execute(statement)
 
 

@@ -29,6 +29,12 @@ from .ledger import faults
 MARK = "PYTEST_DTRAIN_MARK"
 """The variable that carries the mark of the test."""
 
+PATIENCE = 120.0
+"""Seconds within which all that a test waits for must come, on however slow a machine.
+
+What must not come has to take longer by far, so that the two are told apart by more than speed.
+"""
+
 _TERMINAL = {"COLUMNS", "LINES"}
 """Where they are set, a program does not ask its terminal how large it is."""
 
@@ -98,16 +104,16 @@ class Running:
         """All that it printed so far, over all its starts."""
         return self.output.read_text(errors="replace")
 
-    def stop(self, timeout: float = 30) -> int:
+    def stop(self, *, patience: float = PATIENCE) -> int:
         """End it with SIGTERM, as an orderly shutdown; returns the exit status."""
         if self.alive:
             self.process.terminate()
         try:
-            status = self.process.wait(timeout)
+            status = self.process.wait(patience)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(
-                f"{self.title} did not end within {timeout:g} s of SIGTERM:\n{tail(self.output)}"
+                f"{self.title} did not end within {patience:g} s of SIGTERM:\n{tail(self.output)}"
             ) from None
         return status
 
@@ -116,7 +122,7 @@ class Running:
         if self.alive:
             self.process.kill()
             faults[f"kill -9 of {self.kind}"] += 1
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
 
 class RunningServer(Running):
@@ -146,7 +152,7 @@ class RunningServer(Running):
     def kill(self) -> None:
         """End it with SIGKILL, and wait until the process that serves has died with it."""
         super().kill()
-        wait_for(lambda: not _group_exists(self.pid), 10, "the serving process to end")
+        wait_for(lambda: not _group_exists(self.pid), "the serving process to end")
 
     def restart(self) -> None:
         """Start it again on the same home and port; it is stopped first if it still runs."""
@@ -157,7 +163,7 @@ class RunningServer(Running):
 
     def read(self, path: str) -> bytes:
         """The body that a GET of the path brings; HTTPError if it is refused."""
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
             body: bytes = answer.read()
             return body
 
@@ -166,7 +172,7 @@ class RunningServer(Running):
         return json.loads(self.read(path))
 
     def _wait_until_healthy(self) -> None:
-        wait_for(lambda: not self.alive or self._healthy(), 30, "the server to answer /healthz")
+        wait_for(lambda: not self.alive or self._healthy(), "the server to answer /healthz")
         assert self.alive, f"The server ended at once:\n{tail(self.output)}"
 
     def _healthy(self) -> bool:
@@ -247,15 +253,15 @@ def stopped(program: Running) -> Iterator[None]:
         os.killpg(program.pid, signal.SIGCONT)
 
 
-def wait_for(condition: Callable[[], T | None], timeout: float, what: str) -> T:
-    """Ask until the answer is true, and return it; AssertionError after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+def wait_for(condition: Callable[[], T | None], what: str, *, patience: float = PATIENCE) -> T:
+    """Ask until the answer is true, and return it; AssertionError after `patience` seconds."""
+    deadline = time.monotonic() + patience
     while True:
         answer = condition()
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise AssertionError(f"Waited {timeout:g} s in vain for {what}.")
+            raise AssertionError(f"Waited {patience:g} s in vain for {what}.")
         time.sleep(0.05)
 
 
@@ -316,7 +322,7 @@ def end_started(mark: str) -> None:
             _started.remove(running)
 
 
-def left_over(mark: str, folder: Path | None = None, *, within: float = 5) -> list[str]:
+def left_over(mark: str, folder: Path | None = None, *, within: float = PATIENCE) -> list[str]:
     """The processes of a mark, or at work in a folder, that do not end within some seconds.
 
     They are killed; the answer describes them.

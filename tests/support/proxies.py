@@ -52,7 +52,7 @@ class Proxy(Running):
         command = self._nginx(program, upstreams) if kind == "nginx" else self._caddy(upstreams)
         environment = clean_environment() | {"HOME": str(folder)}
         super().__init__(kind, command, folder, environment)
-        wait_for(lambda: not self.alive or self._answers(), 20, f"{kind} to answer")
+        wait_for(lambda: not self.alive or self._answers(), f"{kind} to answer")
         assert self.alive, self.text()
 
     def _nginx(self, program: Path, upstreams: tuple[int, ...]) -> list[str]:
@@ -89,7 +89,7 @@ class Proxy(Running):
     def _answers(self) -> bool:
         trusted = ssl.create_default_context(cafile=str(self.ca))
         try:
-            urllib.request.urlopen(f"{self.url}/healthz", context=trusted, timeout=5).close()
+            urllib.request.urlopen(f"{self.url}/healthz", context=trusted, timeout=30).close()
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
         return True

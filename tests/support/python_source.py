@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 
 from .http_peer import Exchange, Peer
+from .processes import PATIENCE
 
 OWN = platform.python_version()
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -56,7 +57,7 @@ class PythonSource:
     def _offer(self, version: str, archive: Path) -> None:
         def answer(exchange: Exchange) -> None:
             self.fetched.append(version)
-            self.open.wait(60)
+            self.open.wait(PATIENCE)
             if self.fails:
                 exchange.reply(404)
             else:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from .processes import PATIENCE
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -79,7 +81,7 @@ class Relay:
     def _break(self, source: socket.socket, target: socket.socket, *, holds: bool) -> None:
         if holds:
             self.held.set()
-            self.over.wait(60)
+            self.over.wait(PATIENCE)
         for end in (source, target):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.shutdown(socket.SHUT_RDWR)

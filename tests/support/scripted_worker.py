@@ -55,9 +55,9 @@ class ScriptedWorker:
         self._number = 0
         self._attempts: dict[int, Attempt] = {}
 
-    def take(self, timeout: float = 20) -> Attempt:
+    def take(self) -> Attempt:
         """Wait for the next job."""
-        return wait_for(self._ask, timeout, "a job to be assigned")
+        return wait_for(self._ask, "a job to be assigned")
 
     def commands(self) -> list[Command]:
         """What the server wants done about the attempts."""

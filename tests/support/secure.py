@@ -24,5 +24,5 @@ class SecureServer(Running):
         }
         command = [sys.executable, "-m", "dtrain", "server", str(home)]
         super().__init__("server", command, home, environment)
-        wait_for(lambda: not self.alive or "agent.py" in self.text(), 60, "the announcement")
+        wait_for(lambda: not self.alive or "agent.py" in self.text(), "the announcement")
         assert self.alive, self.text()

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from .processes import Running, wait_for
+from .processes import PATIENCE, Running, wait_for
 
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78])")
 
@@ -67,19 +67,19 @@ class InTerminal(Running):
                 output.write(piece)
                 output.flush()
 
-    def ended(self, timeout: float) -> int:
+    def ended(self) -> int:
         """Wait for its end, and until all that it printed is recorded; the exit status."""
-        status = self.process.wait(timeout)
-        self._recorder.join(5)
+        status = self.process.wait(PATIENCE)
+        self._recorder.join(PATIENCE)
         return status
 
     def screen(self) -> str:
         """All that was shown so far, without colours and cursor movements."""
         return _ESCAPES.sub("", self.text()).replace("\r\n", "\n")
 
-    def wait_for_text(self, text: str, timeout: float = 20) -> str:
+    def wait_for_text(self, text: str, *, patience: float = PATIENCE) -> str:
         """Wait until the text is shown; returns all that was."""
-        wait_for(lambda: text in self.screen(), timeout, f"{text!r} at the terminal")
+        wait_for(lambda: text in self.screen(), f"{text!r} at the terminal", patience=patience)
         return self.screen()
 
     def takes_lines(self) -> bool:

@@ -118,7 +118,7 @@ def test_sending_and_deleting_at_once_leaves_what_was_sent(store: BlobStore) -> 
             path = store.receive(BytesIO(CONTENT), limit=None).path
             os.utime(path, (0, 0))  # it may be gone right after
             path = store.receive(BytesIO(CONTENT), limit=None).path
-            wait_for(path.exists, 5, "what was sent")
+            wait_for(path.exists, "what was sent")
             time.sleep(0.001)
             assert path.exists()
     finally:

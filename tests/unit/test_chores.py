@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from support.processes import wait_for
+from support.processes import PATIENCE, wait_for
 
 from dtrain.worker.chores import Chore
 
@@ -11,13 +11,13 @@ def test_chore_is_done_when_it_is_due_and_when_it_is_asked_for() -> None:
     done: list[int] = []
     chore = Chore("chore", lambda: done.append(1), period=3600, pause=0)
     chore.turn()
-    wait_for(lambda: done == [1], 5, "the first time")
+    wait_for(lambda: done == [1], "the first time")
     assert chore.due_in() > 3500
     chore.turn()
     assert done == [1]
     chore.ask()
     assert chore.due_in() == 0
-    wait_for(lambda: chore.turn() or done == [1, 1], 5, "the second time")
+    wait_for(lambda: chore.turn() or done == [1, 1], "the second time")
 
 
 def test_chore_is_not_done_twice_at_once_nor_before_its_pause() -> None:
@@ -26,7 +26,7 @@ def test_chore_is_not_done_twice_at_once_nor_before_its_pause() -> None:
 
     def work() -> None:
         began.append(1)
-        go.wait(10)
+        go.wait(PATIENCE)
 
     later = Chore("later", work, period=3600, pause=60)
     later.turn()
@@ -35,14 +35,14 @@ def test_chore_is_not_done_twice_at_once_nor_before_its_pause() -> None:
     assert began == []
     chore = Chore("chore", work, period=3600, pause=0)
     chore.turn()
-    wait_for(lambda: began, 5, "the first time")
+    wait_for(lambda: began, "the first time")
     chore.ask()
     chore.turn()
     assert chore.due_in() > 0
     assert began == [1]
     go.set()
     chore.ask()
-    wait_for(lambda: chore.turn() or len(began) == 2, 5, "the second time")
+    wait_for(lambda: chore.turn() or len(began) == 2, "the second time")
 
 
 def test_chore_that_fails_is_tried_again() -> None:
@@ -53,4 +53,4 @@ def test_chore_that_fails_is_tried_again() -> None:
         raise ValueError("no")
 
     chore = Chore("chore", work, period=0, pause=0)
-    wait_for(lambda: chore.turn() or len(tries) >= 2, 5, "two tries")
+    wait_for(lambda: chore.turn() or len(tries) >= 2, "two tries")

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.command import COMMAND, dtrain, environment
-from support.processes import RunningServer, start_server, wait_for
+from support.processes import PATIENCE, RunningServer, start_server, wait_for
 from support.relay import Fault, Relay, relay
 from support.scripted_worker import ScriptedWorker
 from support.terminal import InTerminal
@@ -77,7 +77,7 @@ def test_upload_cut_off_in_the_middle_is_sent_again_and_makes_one_job(
     assert done.stdout.startswith(f"Job {job.id}: ")
     assert job.bundle.size > 20 * MIB
     assert line.faults == []
-    wait_for(lambda: len(written(server) - before) == 1, 20, "only the bundle to be there")
+    wait_for(lambda: len(written(server) - before) == 1, "only the bundle to be there")
 
 
 def test_answer_lost_behind_a_whole_upload_makes_one_job(
@@ -96,14 +96,14 @@ def test_client_ended_in_mid_upload_leaves_nothing_behind(
     before, jobs = written(server), client.jobs.list(limit=1).jobs
     line.faults += [Fault(5 * MIB, upward=True, holds=True)]
     with started(line, "submit", large) as process:
-        assert line.held.wait(30)
-        wait_for(lambda: written(server) != before, 20, "the server to write what comes")
+        assert line.held.wait(PATIENCE)
+        wait_for(lambda: written(server) != before, "the server to write what comes")
         process.send_signal(number)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert b"Traceback" not in err
     line.over.set()
-    wait_for(lambda: written(server) == before, 20, "the server to forget what came")
+    wait_for(lambda: written(server) == before, "the server to forget what came")
     assert client.jobs.list(limit=1).jobs == jobs
 
 
@@ -122,7 +122,7 @@ def test_client_killed_in_mid_stream_leaves_the_job_alone(
         process.kill()
     attempt.log(b"ended\n")
     attempt.finish()
-    assert client.jobs.wait(attempt.job_id, timeout=20).status is Status.COMPLETED
+    assert client.jobs.wait(attempt.job_id, timeout=PATIENCE).status is Status.COMPLETED
     assert dtrain("logs", attempt.job_id, url=server.url).stdout == "begun\nended\n"
     worker.close()
 
@@ -139,12 +139,12 @@ def test_upload_at_a_terminal_shows_how_far_it_is_and_ends_by_ctrl_c(
     shown = terminal.screen()
     assert "Packed 2 files, 20.0 MB." in shown
     assert "%  sent " in shown
-    assert line.held.wait(30)
+    assert line.held.wait(PATIENCE)
     terminal.type("\x03")
-    assert terminal.ended(20) == 130
+    assert terminal.ended() == 130
     assert "Traceback" not in terminal.screen()
     line.over.set()
-    wait_for(lambda: written(server) == before, 20, "the server to forget what came")
+    wait_for(lambda: written(server) == before, "the server to forget what came")
     assert client.jobs.list(limit=1).jobs == jobs
 
 
@@ -156,7 +156,7 @@ def test_large_folder_is_warned_of_before_anything_is_sent(line: Relay, folder: 
     with started(line, "submit", folder) as process:
         assert process.stderr is not None
         told = b"".join(process.stderr.readline() for _ in range(4)).decode()
-        assert line.held.wait(30)
+        assert line.held.wait(PATIENCE)
         process.kill()
     assert told.splitlines() == [
         "Packed 4 files, 161.0 MB.",
@@ -190,9 +190,9 @@ def test_download_ended_by_ctrl_c_is_taken_up_by_the_next(
         "bundle", [*COMMAND, "bundle", str(job.id)], tmp_path, environment(line.url)
     )
     terminal.wait_for_text("of 20.0 MB  ")
-    assert line.held.wait(30)
+    assert line.held.wait(PATIENCE)
     terminal.type("\x03")
-    assert terminal.ended(20) == 130
+    assert terminal.ended() == 130
     [part] = tmp_path.glob(".*.dtrain-part")
     there = part.stat().st_size
     assert 0 < there < job.bundle.size

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.command import COMMAND, dtrain, environment
-from support.processes import RunningServer
+from support.processes import PATIENCE, RunningServer
 from support.scripted_worker import ScriptedWorker
 from support.terminal import InTerminal
 
@@ -20,7 +20,7 @@ def ended(client: Client, worker: ScriptedWorker, folder: Path, **spec: object) 
     job = client.submit(folder, **spec)  # type: ignore[arg-type]  # fields of the spec
     attempt = worker.take()
     attempt.finish(exit_code=3)
-    return client.jobs.wait(job.id, timeout=20)
+    return client.jobs.wait(job.id, timeout=PATIENCE)
 
 
 # retry
@@ -52,7 +52,7 @@ def test_retry_follows_to_the_end(
     attempt = worker.take()
     attempt.log(b"once more\n")
     attempt.finish()
-    assert terminal.ended(20) == 0
+    assert terminal.ended() == 0
     assert "once more" in terminal.wait_for_text("completed after")
 
 
@@ -157,7 +157,7 @@ def test_clone_at_fault_can_be_edited_again(
     shown = terminal.wait_for_text("Edit it again? [Y/n]")
     assert "In dtrain.yaml: the field priority is not acceptable" in shown
     terminal.type("\n")
-    assert terminal.ended(20) == 0
+    assert terminal.ended() == 0
     assert client.jobs.list(limit=1).jobs[0].spec.priority == 3
 
 
@@ -176,7 +176,7 @@ def test_delete_asks_first(server: RunningServer, client: Client, folder: Path) 
         shown = terminal.wait_for_text("Delete for ever? [y/N]")
         assert f"Job {job.id}: to be deleted (pending)" in shown
         terminal.type(answer)
-        assert terminal.ended(20) == status
+        assert terminal.ended() == status
         terminal.output.unlink()
     with pytest.raises(NotFound):
         client.jobs.get(job.id)
@@ -255,7 +255,7 @@ def test_show_tells_of_earlier_attempts_and_who_handed_it_in(
                   DTRAIN_SUBMITTER="Zoë")  # fmt: skip
     job_id = json.loads(done.stdout)["id"]
     worker.take().finish(exit_code=1)
-    attempt = worker.take(60)
+    attempt = worker.take()
     attempt.go_on()
     shown = dtrain("show", job_id, url=server.url, PYTHONIOENCODING="utf-8").stdout
     assert " by Zoë" in shown

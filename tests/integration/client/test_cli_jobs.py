@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.command import COMMAND, dtrain, environment
 from support.example_job import zip_of
-from support.processes import RunningServer, start_server
+from support.processes import PATIENCE, RunningServer, start_server
 from support.scripted_worker import ScriptedWorker
 from support.terminal import InTerminal
 
@@ -23,7 +23,7 @@ def ended(client: Client, worker: ScriptedWorker, folder: Path, **spec: object) 
     attempt.log(b'PROGRESS: {"epoch": 3, "epochs": 4, "loss": 0.25}\n')
     attempt.leave("sub/model.bin", bytes(5000))
     attempt.finish(exit_code=3, traceback="Traceback:\n  ValueError: \x1b[31mred\x1b[0m\n")
-    return client.jobs.wait(job.id, timeout=20)
+    return client.jobs.wait(job.id, timeout=PATIENCE)
 
 
 # submit
@@ -170,7 +170,7 @@ def test_jobs_fits_the_terminal(
     terminal = InTerminal(
         "jobs", [*COMMAND, "jobs", "--tag", "wide"], folder, environment(server.url)
     )
-    assert terminal.ended(20) == 0
+    assert terminal.ended() == 0
     shown = terminal.wait_for_text("scripted")
     lines = [line for line in shown.splitlines() if line.strip()]
     assert len(lines) == 2
@@ -244,7 +244,7 @@ def test_cancel_stops_jobs_and_names_the_ones_it_cannot_find(
     assert done.stderr.startswith("dtrain: There is no job 999999")
     assert [command.action for command in worker.commands()] == ["cancel"]
     attempt.finish(Cause.CANCELLED, exit_code=None)
-    assert client.jobs.wait(running.id, timeout=20).status is Status.CANCELLED
+    assert client.jobs.wait(running.id, timeout=PATIENCE).status is Status.CANCELLED
 
 
 def test_cancel_of_an_ended_job_says_so(

@@ -15,7 +15,14 @@ from support.certificate import Authority
 from support.command import COMMAND, environment
 from support.command import dtrain as run
 from support.http_peer import peer
-from support.processes import RunningServer, free_port, start_server, start_worker, wait_for
+from support.processes import (
+    PATIENCE,
+    RunningServer,
+    free_port,
+    start_server,
+    start_worker,
+    wait_for,
+)
 from support.secure import SecureServer
 from support.terminal import InTerminal
 
@@ -73,7 +80,7 @@ def test_token_is_taken_from_an_option_or_a_terminal(
         terminal = InTerminal("login", [*COMMAND, "login", closed.url], tmp_path, env)
         terminal.wait_for_text("Access token:")
         terminal.type(f"{TOKEN}\n")
-        assert terminal.ended(30) == 0
+        assert terminal.ended() == 0
         assert TOKEN not in terminal.text()
     elif way == "option":
         assert dtrain("login", closed.url, "--token", TOKEN).returncode == 0
@@ -175,7 +182,7 @@ def test_rotation_in_the_middle_of_a_job(tmp_path: Path, dtrain: Dtrain) -> None
     (tmp_path / "job" / "main.py").write_text(WAITS)
     go_on = tmp_path / "go on"
     job = client.submit(tmp_path / "job", args=[str(go_on)])
-    wait_for(lambda: b"begun" in log_of(client, job.id), 60, "the job to begin")
+    wait_for(lambda: b"begun" in log_of(client, job.id), "the job to begin")
 
     done = dtrain("token", "rotate", "--now", home)
     assert done.returncode == 0, done.stderr
@@ -187,17 +194,17 @@ def test_rotation_in_the_middle_of_a_job(tmp_path: Path, dtrain: Dtrain) -> None
     with pytest.raises(Unauthorized):
         client.jobs.get(job.id)
     late = start_worker(tmp_path / "late", server, name="late")
-    assert late.process.wait(30) == 2
+    assert late.process.wait(PATIENCE) == 2
     assert "refuses the worker's token" in late.text()
 
     go_on.touch()
     client = Client(server.url, new["DTRAIN_ACCESS_TOKEN"])
-    wait_for(lambda: client.jobs.get(job.id).status.final, 60, "the job to end")
+    wait_for(lambda: client.jobs.get(job.id).status.final, "the job to end")
     ended = client.jobs.get(job.id)
     assert (ended.status, ended.attempt) == ("completed", 1)
     assert log_of(client, job.id) == b"begun\nended\n"
     worker.restart()  # with the old shared token in its config.json
-    wait_for(lambda: worker.text().count("Joined") == 2, 30, "the worker to come back")
+    wait_for(lambda: worker.text().count("Joined") == 2, "the worker to come back")
     assert [found.name for found in client.workers.list()] == ["worker-1"]
     assert "DTRAIN_ACCESS_TOKEN is a new one now" in server.text()
     assert new["DTRAIN_ACCESS_TOKEN"] not in server.text()
@@ -278,5 +285,5 @@ def log_of(client: Client, job_id: int) -> bytes:
 def address_of(server: RunningServer) -> str:
     """By which the server says that it is reached."""
     said = re.compile(r"DTrain serves at (\S+) ")
-    wait_for(lambda: said.search(server.text()), 30, "the announcement")
+    wait_for(lambda: said.search(server.text()), "the announcement")
     return said.findall(server.text())[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.command import COMMAND, dtrain, dtrain_bytes, environment
-from support.processes import RunningServer, start_server, wait_for
+from support.processes import PATIENCE, RunningServer, start_server, wait_for
 from support.scripted_worker import Attempt, ScriptedWorker
 from support.terminal import InTerminal
 
@@ -59,7 +59,7 @@ def test_logs_are_printed_byte_for_byte(
     attempt.log(BINARY)
     before = dtrain_bytes("logs", attempt.job_id, url=server.url)
     attempt.finish()
-    client.jobs.wait(attempt.job_id, timeout=20)
+    client.jobs.wait(attempt.job_id, timeout=PATIENCE)
     after = dtrain_bytes("logs", attempt.job_id, url=server.url)
     assert (before.returncode, before.stdout, before.stderr) == (0, BINARY, b"")
     assert (after.returncode, after.stdout, after.stderr) == (0, BINARY, b"")
@@ -95,10 +95,10 @@ def test_logs_of_an_earlier_attempt_can_be_had(
     first = taken(client, worker, folder, max_retries=1)
     first.log(b"first\n")
     first.finish(exit_code=1)
-    second = worker.take(60)
+    second = worker.take()
     second.log(b"second\n")
     second.finish()
-    client.jobs.wait(second.job_id, timeout=20)
+    client.jobs.wait(second.job_id, timeout=PATIENCE)
     job_id = first.job_id
     assert dtrain("logs", job_id, url=server.url).stdout == "second\n"
     assert dtrain("logs", job_id, "--attempt", "1", url=server.url).stdout == "first\n"
@@ -150,7 +150,7 @@ def test_submit_follow_prints_the_log_and_exits_by_the_outcome(
     attempt.log(BINARY)
     attempt.leave("model.bin", b"1")
     attempt.finish(cause, exit_code)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == exits, err
     assert out == BINARY
     told = err.decode()
@@ -167,9 +167,9 @@ def test_submit_follow_exits_1_when_the_job_is_cancelled(
     start: Callable[..., subprocess.Popen[bytes]],
 ) -> None:
     process = start("submit", folder, "-f", "--gpus", "8")
-    waiting = wait_for(lambda: client.jobs.list(status="pending").jobs, 20, "the job")
+    waiting = wait_for(lambda: client.jobs.list(status="pending").jobs, "the job")
     client.jobs.cancel(waiting[0].id)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "was cancelled" in err.decode()
 
@@ -187,7 +187,7 @@ def test_follow_shows_bytes_as_soon_as_they_are_there(
         attempt.log(b"epoch %d" % number)
         assert process.stdout.read(7) == b"epoch %d" % number
     attempt.finish(exit_code=1)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
 
 
@@ -204,7 +204,7 @@ def test_follow_with_tail_begins_at_the_last_lines(
     assert process.stdout.read(6) == b"three\n"
     attempt.log(b"four\n")
     attempt.finish()
-    assert process.communicate(timeout=30)[0] == b"four\n"
+    assert process.communicate(timeout=PATIENCE)[0] == b"four\n"
 
 
 def test_follow_tells_where_the_next_attempt_begins(
@@ -219,11 +219,11 @@ def test_follow_tells_where_the_next_attempt_begins(
     assert process.stdout is not None
     assert process.stdout.read(6) == b"first\n"
     first.finish(exit_code=1)
-    second = worker.take(60)
+    second = worker.take()
     second.go_on()
     second.log(b"second\n")
     second.finish()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert out == b"second\n"
     assert "attempt 2 on scripted" in err.decode()
 
@@ -253,11 +253,11 @@ def test_follow_goes_on_over_kills_of_the_server_without_a_byte_lost_or_doubled(
                 line = b"round %d line %d \xff\n" % (round_, number)
                 attempt.log(line)
                 expected += line
-            wait_for(lambda before=before: len(received) > before, 30, "a line to be shown")
+            wait_for(lambda before=before: len(received) > before, "a line to be shown")
             server.kill()
             server.restart()
         attempt.finish()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
         reader.join()
         assert process.stderr is not None
         assert b"Trying again" in process.stderr.read()
@@ -284,7 +284,7 @@ def test_interrupted_follow_leaves_the_job_alone_and_says_how_to_stop_it(
     assert process.stdout is not None
     assert process.stdout.read(6) == b"begun\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert f"dtrain cancel {attempt.job_id}" in err.decode()
     assert "Traceback" not in err.decode()
@@ -308,7 +308,7 @@ def test_follow_at_a_terminal_shows_a_bar_beside_an_unspoilt_log(
     terminal.wait_for_text("half a line")
     attempt.log(b" and its end\n")
     attempt.finish()
-    assert terminal.ended(30) == 0
+    assert terminal.ended() == 0
     terminal.wait_for_text("completed after")
     lines = _as_shown(terminal.output.read_bytes().decode())
     assert lines[-5:-2] == [
@@ -329,7 +329,7 @@ def test_log_in_a_file_leaves_the_bar_on_the_terminal(
     attempt.log(b'PROGRESS: {"progress": 0.5}\nhalf a line')
     terminal.wait_for_text("[############------------]  50%")
     attempt.finish()
-    assert terminal.ended(30) == 0
+    assert terminal.ended() == 0
     assert (folder / "out.log").read_bytes() == b'PROGRESS: {"progress": 0.5}\nhalf a line'
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.command import dtrain
-from support.processes import RunningServer
+from support.processes import PATIENCE, RunningServer
 from support.scripted_worker import ScriptedWorker
 
 from dtrain.client.client import Client
@@ -28,7 +28,7 @@ def job(client: Client, worker: ScriptedWorker, folder: Path) -> Job:
     attempt.leave("models/last.pt", b"last one")
     attempt.leave("größe \x1b[31m.txt", b"")
     attempt.finish()
-    return client.jobs.wait(made.id, timeout=20)
+    return client.jobs.wait(made.id, timeout=PATIENCE)
 
 
 # artifacts
@@ -165,7 +165,7 @@ def test_chosen_lines_of_a_log(
     attempt = worker.take()
     attempt.log(b"INFO: one\nERROR: two\x1b[31m\nERROR: three\n" * 800)
     attempt.finish()
-    client.jobs.wait(made.id, timeout=20)
+    client.jobs.wait(made.id, timeout=PATIENCE)
     errors = dtrain("logs", made.id, "--level", "error", "-q", "TWO", url=server.url)
     assert errors.returncode == 0, errors.stderr
     assert errors.stdout == "ERROR: two\ufffd[31m\n" * 800

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.example_job import zip_of
 from support.http_peer import Exchange, peer
-from support.processes import RunningServer
+from support.processes import PATIENCE, RunningServer
 from support.scripted_worker import ScriptedWorker
 
 from dtrain.client.client import Client
@@ -55,7 +55,7 @@ def test_submission_whose_answer_is_lost_makes_one_job(
         request = urllib.request.Request(server.url + asked.path, asked.body, method="POST")
         for name in ("content-type", "idempotency-key"):
             request.add_header(name, asked.headers[name])
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             body: bytes = answer.read()
             return body
 
@@ -90,7 +90,7 @@ def test_job_can_be_lived_through_from_python(
     attempt.log(b'one\nPROGRESS: {"step": 1, "loss": NaN}\nWARNING: two\n')
     attempt.leave("a folder/50%#?.bin", b"content")
     attempt.finish(exit_code=2)
-    ended = client.jobs.wait(job.id, timeout=20)
+    ended = client.jobs.wait(job.id, timeout=PATIENCE)
     assert (ended.status, ended.reason, ended.exit_code) == (
         Status.FAILED,
         Reason.EXIT_NONZERO,
@@ -128,7 +128,7 @@ def test_follow_tells_all_that_happens_in_its_order(
     attempt.log(b"begun \xff\n")
     attempt.log(b'PROGRESS: {"epoch": 1, "epochs": 2}\nrest')
     attempt.finish()
-    follower.join(20)
+    follower.join(PATIENCE)
     assert not follower.is_alive()
     jobs = [update for update in updates if isinstance(update, Job)]
     assert jobs[0].status is Status.PENDING
@@ -148,7 +148,7 @@ def test_follow_of_an_ended_job_gives_everything_at_once(
     attempt = worker.take()
     attempt.log(b"x" * 700_000)
     attempt.finish(Cause.TIME_LIMIT, None)
-    client.jobs.wait(job.id, timeout=20)
+    client.jobs.wait(job.id, timeout=PATIENCE)
     pieces = [each for each in client.jobs.follow(job.id, offset=10) if isinstance(each, LogPiece)]
     assert b"".join(map(content, pieces)) == b"x" * 699_990
     with pytest.raises(NotFound):

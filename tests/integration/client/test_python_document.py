@@ -27,7 +27,7 @@ def test_examples_of_the_document_do_what_they_show(
     server = start_server(tmp_path / "server")
     start_worker(tmp_path / "worker", server)
     with Client(server.url) as client:
-        wait_for(client.workers.list, 30, "the worker")
+        wait_for(client.workers.list, "the worker")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DTRAIN_SERVER_URL", server.url)
     test = doctest.DocTestParser().get_doctest(examples, {}, DOCUMENT.name, str(DOCUMENT), 0)

@@ -40,6 +40,6 @@ def server() -> Iterator[Peer]:
 
 @pytest.fixture
 def transport(server: Peer) -> Iterator[Transport]:
-    made = Transport(server.url, "secret-token", connect_timeout=2, read_timeout=2)
+    made = Transport(server.url, "secret-token", connect_timeout=60, read_timeout=60)
     yield made
     made.close()

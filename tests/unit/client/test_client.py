@@ -13,6 +13,7 @@ import pytest
 from support.example_job import zip_of
 from support.http_peer import Answer, Asked, Exchange, Peer
 from support.messages import job, job_json
+from support.processes import PATIENCE
 from werkzeug.datastructures import MultiDict
 from werkzeug.formparser import parse_form_data
 
@@ -372,7 +373,7 @@ def test_wait_returns_the_ended_job_over_an_outage(server: Peer, client: Client)
         Exchange.cut,
         lambda exchange: exchange.reply(body=job_json(status="failed", reason="exit_nonzero")),
     )
-    ended = client.jobs.wait(1, timeout=20)
+    ended = client.jobs.wait(1, timeout=PATIENCE)
     assert ended.status is Status.FAILED
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.http_peer import Exchange, Peer, early
+from support.processes import PATIENCE
 
 from dtrain.client.multipart import Multipart
 from dtrain.client.transport import Transport
@@ -77,7 +78,7 @@ def test_request_uses_one_connection_again(server: Peer, transport: Transport) -
 
 
 def test_transport_serves_many_threads_at_once(server: Peer, transport: Transport) -> None:
-    together = threading.Barrier(6, timeout=10)
+    together = threading.Barrier(6, timeout=PATIENCE)
 
     def answer(exchange: Exchange) -> None:
         together.wait()
@@ -87,7 +88,7 @@ def test_transport_serves_many_threads_at_once(server: Peer, transport: Transpor
     words: list[str] = []
 
     def ask(number: int) -> None:
-        answer = transport.request("GET", "/x", query={"n": number}, timeout=10)
+        answer = transport.request("GET", "/x", query={"n": number}, timeout=PATIENCE)
         words.append(answer.decode(Word).word)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
@@ -198,7 +199,7 @@ def test_stream_hands_on_each_piece_when_it_comes(server: Peer, transport: Trans
     def answer(exchange: Exchange) -> None:
         exchange.begin()
         exchange.chunk(b"first")
-        assert go_on.wait(5)
+        assert go_on.wait(PATIENCE)
         exchange.chunk(b"second")
         exchange.finish_chunks()
 
@@ -227,4 +228,4 @@ def test_stream_left_early_closes_the_connection(server: Peer, transport: Transp
     server.on("/x", answer)
     with transport.stream("/x") as stream:
         next(iter(stream))
-    assert closed.wait(5)
+    assert closed.wait(PATIENCE)

