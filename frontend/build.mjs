@@ -1,4 +1,4 @@
-// Bundles web/ into the folder named on the command line: main.js, main.css, fonts and icons,
+// Bundles web/ into the folder named on the command line: scripts, styles, fonts and icons,
 // and the licences of everything that is built in.
 
 import { readFile, readdir, writeFile } from "node:fs/promises";
@@ -10,7 +10,7 @@ const { dependencies } = JSON.parse(await readFile("package.json", "utf8"));
 const buildTools = new Set(["esbuild"]);
 
 await build({
-  entryPoints: ["web/main.ts", "web/main.css", "web/favicon.svg", "web/icons/*.svg"],
+  entryPoints: ["web/main.ts", "web/stream-worker.ts", "web/main.css", "web/favicon.svg", "web/icons/*.svg"],
   outdir: folder,
   bundle: true,
   minify: true,

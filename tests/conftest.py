@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.containers import TestEngine, running_engine
 from support.disks import small_disk_at
 from support.postgres import Cluster, running_cluster
@@ -24,6 +25,11 @@ from support.processes import (
     start_worker,
 )
 from support.requirements import PARTS, install_line, left_out, require
+from support.time_limit import account, skip_if_over
+
+# An example is not wrong because the machine is slow.
+settings.register_profile("dtrain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dtrain")
 
 _passed = pytest.StashKey[bool]()
 
@@ -59,6 +65,12 @@ def _no_process_outlives_its_test(
     assert not (passed and found), "These processes outlived the test:\n" + "\n".join(found)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Start no test, nor what it needs, once the run's time is over."""
+    skip_if_over()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
@@ -86,6 +98,10 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was left out, and the one line that adds it."""
+    if not_started := account(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.section("not started", red=True, bold=True)
+        for line in not_started:
+            terminalreporter.write_line(line)
     if not left_out:
         return
     terminalreporter.section("left out")

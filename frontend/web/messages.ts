@@ -33,8 +33,24 @@ export interface MetricRecord {
   values: Values;
 }
 
+export interface WorkerSample {
+  at: string;
+  metrics: {
+    cpu_percent: number;
+    memory_used: number;
+    disk_used: number;
+    gpus: Record<string, number>[];
+  };
+}
+
 export interface MetricPage {
   attempt: number;
   records: Omit<MetricRecord, "attempt">[];
   next: number;
+}
+
+export interface Event {
+  kind: string;
+  job_id: number | null;
+  worker_id: string | null;
 }

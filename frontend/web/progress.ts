@@ -1,6 +1,6 @@
 // Writes the latest PROGRESS record where the server has left places for it.
 
-import type { Values } from "./messages";
+import type { MetricRecord, Values } from "./messages";
 import { number, numeric, percent } from "./numbers";
 
 const DONE_OF: [string, string[]][] = [
@@ -41,4 +41,16 @@ export function showProgress(
     if (value !== undefined) metric.textContent = number(value);
   }
   return (fraction === null || bar !== null) && (values === null || metrics.length > 0);
+}
+
+/** Writes how long it may still take, as `dtrain.server.pages.estimate` tells it. */
+export function showLeft(place: HTMLElement, latest: MetricRecord | undefined): void {
+  const left = place.querySelector<HTMLElement>("[data-left]");
+  const share = fractionOf(latest?.values ?? null);
+  if (!left || !latest || share === null) return;
+  const before = Number(left.dataset["share"]);
+  const took = Date.parse(latest.at) - Date.parse(left.dataset["began"] ?? "");
+  const ends = Date.parse(latest.at) + ((1 - share) * took) / (share - before);
+  left.hidden = !(before < share && share < 1 && took > 0 && ends < 8e15);
+  if (!left.hidden) left.querySelector("live-time")?.setAttribute("since", new Date(ends).toISOString());
 }

@@ -1,6 +1,6 @@
 // The numeric values of one attempt's PROGRESS records, as series over the steps.
 
-import type { MetricRecord, Values } from "./messages";
+import type { MetricRecord } from "./messages";
 import { numeric } from "./numbers";
 
 /** What counts the steps is an axis, not a series (dtrain.server.pages.formats.AXES). */
@@ -18,7 +18,7 @@ const AXES = new Set([
 
 /** How charts are drawn. */
 export interface ChartView {
-  axis: "step" | "time";
+  axis: "step" | "time" | "clock";
   log: boolean;
   /** From 0, not at all, to less than 1. */
   smoothing: number;
@@ -38,9 +38,9 @@ export class Series {
     return [...this.#names];
   }
 
-  /** The values of the record that came last. */
-  get latest(): Values | undefined {
-    return this.#records.at(-1)?.values;
+  /** The record that came last. */
+  get latest(): MetricRecord | undefined {
+    return this.#records.at(-1);
   }
 
   add(record: MetricRecord): void {

@@ -1,28 +1,29 @@
-// A stream of server-sent events that comes back by itself.
+// A stream of the page: shared with the other tabs of the browser, and going on by itself.
 //
-// The browser resumes a broken connection with Last-Event-ID. What it does not do is done here: try
-// again after an answer that is no stream (a server that starts, or is full), and give the
-// connection up while the page is hidden, since a browser has only six for a host.
+// Where tabs cannot share, one that is hidden gives its connection up, for a browser has only six to
+// a host. One that sleeps does so in any case; what it misses is told when it goes on.
 
-export type State = "connecting" | "open" | "reconnecting" | "ended";
+import { canShare, SharedPort } from "./streams/port";
+import { placeOf, type Place } from "./streams/place";
+import { Source, type Listener, type Message, type State } from "./streams/source";
 
-const FIRST_DELAY = 1_000;
-const LONGEST_DELAY = 15_000;
+export type { State };
 
 export interface Options {
-  /** Where to begin, or to go on after the event with this id. */
-  address: (lastId: string) => string;
+  address: string;
+  /** Of a job's stream: how far the page goes, to begin behind it. */
+  from?: () => Place;
   /** What to do with the data of each kind of event. */
   handlers: Record<string, (data: unknown) => void>;
   /** Called after each beginning that did not resume the one before. */
   begun?: () => void;
 }
 
+let shares = canShare;
+
 export class Stream {
-  #source: EventSource | undefined;
-  #lastId = "";
-  #delay = FIRST_DELAY;
-  #timer: number | undefined;
+  #connection: SharedPort | Source | undefined;
+  #place: Place | undefined;
   #wanted = false;
   readonly #options: Options;
 
@@ -32,55 +33,58 @@ export class Stream {
 
   start(): void {
     this.#wanted = true;
-    document.addEventListener("visibilitychange", this.#followVisibility);
-    addEventListener("pagehide", this.#disconnect);
-    addEventListener("pageshow", this.#followVisibility);
-    this.#followVisibility();
+    for (const [target, event, work] of this.#occasions) target.addEventListener(event, work);
+    this.#goOn();
   }
 
   stop(state?: State): void {
     this.#wanted = false;
-    document.removeEventListener("visibilitychange", this.#followVisibility);
-    removeEventListener("pagehide", this.#disconnect);
-    removeEventListener("pageshow", this.#followVisibility);
+    for (const [target, event, work] of this.#occasions) target.removeEventListener(event, work);
     this.#disconnect();
     if (state) announce(state);
   }
 
+  get #occasions(): [EventTarget, string, () => void][] {
+    return [
+      [document, "visibilitychange", this.#followVisibility],
+      [document, "freeze", this.#disconnect],
+      [document, "resume", this.#goOn],
+      [window, "pagehide", this.#disconnect],
+      [window, "pageshow", this.#goOn],
+    ];
+  }
+
   #followVisibility = (): void => {
-    if (document.hidden) this.#disconnect();
-    else if (this.#wanted && !this.#source) this.#connect();
+    if (document.hidden && !shares) this.#disconnect();
+    else this.#goOn();
+  };
+
+  #goOn = (): void => {
+    if (!this.#wanted || this.#connection || (document.hidden && !shares)) return;
+    const { address, from } = this.#options;
+    const place = from && (this.#place ?? from());
+    if (!shares) this.#connection = new Source(address, place, this.#listener);
+    else this.#connection = new SharedPort(address, place, this.#listener, this.#shareNoMore);
   };
 
   #disconnect = (): void => {
-    clearTimeout(this.#timer);
-    this.#source?.close();
-    this.#source = undefined;
+    this.#connection?.close();
+    this.#connection = undefined;
   };
 
-  #connect = (): void => {
+  #shareNoMore = (): void => {
+    shares = false;
     this.#disconnect();
-    const source = new EventSource(this.#options.address(this.#lastId));
-    this.#source = source;
-    let resumes = false;
-    source.addEventListener("open", () => {
-      this.#delay = FIRST_DELAY;
-      announce("open");
-      if (!resumes) this.#options.begun?.();
-    });
-    source.addEventListener("error", () => {
-      announce("reconnecting");
-      if (source.readyState !== EventSource.CLOSED) return;
-      this.#timer = setTimeout(this.#connect, this.#delay * (0.5 + Math.random() / 2));
-      this.#delay = Math.min(this.#delay * 2, LONGEST_DELAY);
-    });
-    for (const [kind, handle] of Object.entries(this.#options.handlers)) {
-      source.addEventListener(kind, (event) => {
-        this.#lastId = event.lastEventId;
-        resumes = event.lastEventId !== "";
-        handle(JSON.parse(event.data));
-      });
-    }
+    this.#goOn();
+  };
+
+  #listener: Listener = {
+    told: ({ kind, data, id }: Message) => {
+      this.#place = placeOf(id) ?? this.#place;
+      this.#options.handlers[kind]?.(data);
+    },
+    state: announce,
+    begun: () => this.#options.begun?.(),
   };
 }
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.browser import SCREENSHOTS, has_stayed, stay, visit
 from support.example_job import zip_of
+from support.pictures import picture
 from support.processes import RunningServer, wait_for
 from support.scripted_worker import Attempt, ScriptedWorker
 
@@ -47,23 +46,6 @@ def bundle(tmp_path: Path) -> Path:
 def record(**values: Any) -> bytes:
     """A line that reports progress."""
     return b"PROGRESS: " + json.dumps(values).encode() + b"\n"
-
-
-def picture(width: int = 120, height: int = 120) -> bytes:
-    """A PNG: a grid with its diagonal."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    def shade(x: int, y: int) -> int:
-        return 70 if x // 12 == y // 12 else 225 if (x // 12 + y // 12) % 3 else 200
-
-    rows = b"".join(b"\0" + bytes(shade(x, y) for x in range(width)) for y in range(height))
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
 
 
 def take(scripted: ScriptedWorker) -> Attempt:

@@ -53,7 +53,7 @@ def test_make_demo_does_everything_in_a_fresh_clone(tmp_path: Path, taken_port: 
     clone = Checkout(tmp_path / "clone", require("git"))
     require("make")
 
-    done = clone.shell("make demo", clone.root, {"DEMO_ONCE": "1"}, limit=540)
+    done = clone.shell("make demo", clone.root, {"DEMO_ONCE": "1"}, limit=840)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Port {taken_port} is taken" in done.stdout

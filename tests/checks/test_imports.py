@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 
 import pytest
 from support.checks import ROOT, run_checker
@@ -54,10 +55,13 @@ def test_sql_is_written_only_in_the_store() -> None:
     assert found == []
 
 
-def _modules() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def _modules() -> list[tuple[str, ast.Module]]:
     """Every module by its path in the package."""
-    for path in SOURCE.rglob("*.py"):
-        yield path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text())
+    return [
+        (path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text()))
+        for path in SOURCE.rglob("*.py")
+    ]
 
 
 def _libraries(tree: ast.Module) -> set[str]:

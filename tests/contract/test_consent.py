@@ -35,6 +35,7 @@ def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
 def _patient_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine, the worker sees to an answer in time."""
     monkeypatch.setattr("dtrain.server.jobs.claim.ANSWER_TIME", 10 * PATIENCE)
+    monkeypatch.setattr("dtrain.server.workers.MAX_HOLD", 10 * PATIENCE)
 
 
 def owner(services: Services, name: str = "worker", **options: Any) -> Hand:

@@ -223,6 +223,67 @@ def test_dockerfile_without_a_command_makes_the_environment_alone(bench: Bench) 
     assert log.endswith("/dtrain/work made\n\n")
 
 
+@pytest.mark.parametrize(
+    "command",
+    ['ENTRYPOINT ["python", "main.py"]', "ENTRYPOINT python main.py", "CMD python main.py"],
+    ids=["entrypoint", "entrypoint-shell", "command-shell"],
+)
+def test_arguments_are_behind_the_command_of_the_image(bench: Bench, command: str) -> None:
+    files = {
+        "Dockerfile": f"FROM python:3.9-slim\nWORKDIR /app\nCOPY . .\nUSER nobody\n{command}\n",
+        "main.py": "import os, sys; open('x', 'w'); print(os.getuid(), sys.argv[1:])",
+    }
+    _, record, log = bench.run(files, args=["--fast", "a b"])
+    assert record.exit_code == 0, log
+    assert log.endswith("\n1000 ['--fast', 'a b']\n")
+
+
+def test_words_of_a_build_need_not_be_text(bench: Bench) -> None:
+    bench.executor = bench.make(CLASSIC)
+    dockerfile = "FROM python:3.9-slim\nRUN printf 'caf\\303\\251 \\377\\n'\n"
+    _, record, log = bench.run({"main.py": "print('runs')", "Dockerfile": dockerfile})
+    assert record.exit_code == 0, log
+    assert "café \N{REPLACEMENT CHARACTER}" in log
+    assert log.endswith("runs\n")
+
+
+def test_image_that_goes_before_the_start_costs_another_try(bench: Bench) -> None:
+    image = f"gone-{bench.key.lower().replace('_', '-')}:1"
+    name, tag = image.split(":")
+    query = {"repo": name, "tag": tag, "container": "gone", "changes": "LABEL gone=1"}
+    made = bench.engine.call("POST", "/containers/create", {"Image": "python:3.9-slim"})
+    query["container"] = made["Id"]
+    bench.engine.call("POST", "/commit", {}, query=query)
+    bench.engine.remove(made["Id"])
+    folder = new_attempt(bench.worker, {"main.py": ""}, image=image)
+    plan = bench.executor.prepare(folder)
+    bench.engine.call("DELETE", f"/images/{image}")
+    record = ended(launch(folder, plan))
+    assert record.cause is Cause.START_FAILED
+    assert "No such image" in str(record.message)
+
+
+def test_container_of_the_same_name_is_not_taken_for_the_jobs(bench: Bench) -> None:
+    """As an earlier attempt has left it that had the same numbers with another server."""
+    folder = new_attempt(bench.worker, {"main.py": "print('runs')"})
+    name = f"dtrain-{bench.key}-{folder.path.name}"
+    body = {"Image": "python:3.9-slim", "Cmd": ["sleep", "600"], "Labels": bench.executor.labels}
+    bench.engine.call("POST", "/containers/create", body, query={"name": name})
+    bench.engine.call("POST", f"/containers/{name}/start")
+    record = ended(launch(folder, bench.executor.prepare(folder)))
+    assert record.exit_code == 0
+    assert folder.log.read_text() == "runs\n"
+
+
+def test_volume_that_vanishes_costs_another_try(bench: Bench, tmp_path: Path) -> None:
+    data = str(tmp_path / "gone")
+    volume = Volume(source=data, target="/container/data", read_only=True)
+    bench.executor = bench.make(volumes=[volume])
+    _, record, _ = bench.run("print('never')")
+    assert record.cause is Cause.START_FAILED
+    assert data in str(record.message)
+
+
 def test_container_outlives_its_shim(bench: Bench) -> None:
     running = bench.start(COUNTS % 150 + "raise SystemExit(7)")
     folder = running.folder

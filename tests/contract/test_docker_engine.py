@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 from support.attempts import ended, wait_for_log
 from support.contained import COUNTS, Bench
 from support.containers import TestEngine, private_engine
+from support.processes import PATIENCE
+from support.registry import forget, log_in, running_registry
+from support.relay import Fault, relay
 
 from dtrain.protocol.states import Cause
 from dtrain.worker.spool import WorkerFolder
@@ -60,3 +64,51 @@ def test_engine_that_takes_containers_along_costs_no_job_its_outcome(
     record = ended(running)
     assert record.cause is Cause.SHIM_LOST
     assert "has ended the container" in str(record.message)
+
+
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [("/usr/sbin:/sbin", signal.SIGKILL), ("/usr/bin:/bin", signal.SIGTERM)],
+    ids=["classic-killed", "buildkit-stopped"],
+)
+def test_engine_may_be_restarted_in_the_middle_of_a_build(
+    doomed: Bench, engine_to_kill: TestEngine, path: str, number: signal.Signals
+) -> None:
+    doomed.executor = doomed.make(path)
+    files = {
+        "Dockerfile": "FROM python:3.9-slim\nRUN echo at work; sleep 10; echo built >/built\n",
+        "main.py": "print(open('/built').read(), end='')",
+        "another.txt": secrets.token_hex(),
+    }
+    running = doomed.start(files)
+    wait_for_log(running.folder, b"at work\n")
+    engine_to_kill.end(number)
+    engine_to_kill.start()
+    record = ended(running)
+    assert record.exit_code == 0, running.folder.log.read_text()
+    assert running.folder.log.read_text().endswith("built\n")
+
+
+def test_engine_may_be_restarted_in_the_middle_of_a_fetch(
+    doomed: Bench, engine_to_kill: TestEngine, tmp_path: Path
+) -> None:
+    with (
+        running_registry(tmp_path / "registry", engine_to_kill.engine) as registry,
+        relay(registry.port) as line,
+    ):
+        host = line.url.removeprefix("http://")
+        log_in(tmp_path, host)
+        image = registry.image.replace(registry.host, host)
+        line.faults += [Fault(after=2**20, upward=False, holds=True)] * 20
+        running = doomed.start({"main.sh": "echo runs"}, image=image, main_entry="main.sh")
+        assert line.held.wait(PATIENCE)
+        engine_to_kill.end(signal.SIGKILL)
+        line.faults.clear()
+        line.over.set()
+        engine_to_kill.start()
+        record = ended(running)
+        log = running.folder.log.read_text()
+        assert record.exit_code == 0, log
+        assert log.endswith("\nruns\n")
+        assert log.count("it is fetched") == 2
+        forget(engine_to_kill.engine, image)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from support.processes import PATIENCE, wait_for
 from support.queue import Hand, advance_clock, let_pass, open_services, set_clock, submitted
 
 from dtrain.protocol.errors import Conflict
@@ -25,6 +26,12 @@ from dtrain.server.store.schema import jobs
 def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
     with open_services(tmp_path, database_url) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _patient_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, a poll is held until there is something to tell."""
+    monkeypatch.setattr("dtrain.server.workers.MAX_HOLD", 10 * PATIENCE)
 
 
 def status(services: Services, job_id: int) -> Status:
@@ -106,6 +113,12 @@ def test_delayed_copy_of_an_earlier_poll_changes_nothing(services: Services) -> 
     assert hand.finish(ref).applied
 
 
+def let_go(services: Services) -> None:
+    """Have the polls that are still held answered."""
+    services.stop.set()
+    services.mailboxes.wake_all()
+
+
 def test_new_job_wakes_a_held_poll_of_one_fitting_worker(services: Services) -> None:
     unfit = Hand(services, "unfit")
     fit = Hand(services, "fit", labels={"room": "b"})
@@ -116,16 +129,16 @@ def test_new_job_wakes_a_held_poll_of_one_fitting_worker(services: Services) -> 
         brought[hand.name] = (hand.poll(wait=wait).assignment, time.monotonic() - begun)
 
     threads = [
-        threading.Thread(target=hold, args=[unfit, 2]),
+        threading.Thread(target=hold, args=[unfit, 60]),
         threading.Thread(target=hold, args=[fit, 60]),
     ]
     for thread in threads:
         thread.start()
-    while len(services.polls) < 2:
-        time.sleep(0.01)
+    wait_for(lambda: len(services.polls) == 2, "both polls to be held")
     submitted(services, labels="room=b")
-    for thread in threads:
-        thread.join()
+    threads[1].join()
+    let_go(services)
+    threads[0].join()
     assert brought["unfit"][0] is None
     assert brought["fit"][0] is not None
     assert brought["fit"][1] < 50
@@ -140,19 +153,26 @@ def test_new_job_passes_by_the_held_poll_of_a_drained_worker(services: Services)
         brought[hand.name] = hand.poll(wait=wait).assignment
 
     threads = [
-        threading.Thread(target=hold, args=[drained, 3]),
+        threading.Thread(target=hold, args=[drained, 60]),
         threading.Thread(target=hold, args=[other, 60]),
     ]
+    advance_clock(services, 1)
+    seen = services.clock.time()
     for number, thread in enumerate(threads, 1):
         thread.start()
-        while len(services.polls) < number:
-            time.sleep(0.01)
-    time.sleep(0.3)  # until what is free is known of the one that waits longest
+        wait_for(lambda number=number: len(services.polls) == number, "the poll to be held")
+
+    def are_known() -> bool:
+        return all(one.last_seen.timestamp() >= seen for one in workers.listing(services).workers)
+
+    wait_for(are_known, "both to have been looked at")
+    time.sleep(0.3)  # until what is free is told to the poll as well
     begun = time.monotonic()
     submitted(services)
     threads[1].join()
     assert brought["other"] is not None
     assert time.monotonic() - begun < 50
+    let_go(services)
     threads[0].join()
 
 

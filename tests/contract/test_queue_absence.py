@@ -21,6 +21,7 @@ from dtrain.server import workers
 from dtrain.server.background import Background
 from dtrain.server.jobs import logs, metrics, read
 from dtrain.server.services import Services
+from dtrain.server.store import workers as stored_workers
 from dtrain.server.store.schema import jobs
 
 PATIENCE = 300
@@ -30,6 +31,12 @@ PATIENCE = 300
 def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
     with open_services(tmp_path, database_url) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _patient_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, a poll is held until there is something to tell."""
+    monkeypatch.setattr("dtrain.server.workers.MAX_HOLD", 10 * PATIENCE)
 
 
 def lose(services: Services, hand: Hand) -> None:
@@ -84,17 +91,34 @@ def test_job_that_was_assigned_to_a_worker_as_it_left_is_given_to_another(
 ) -> None:
     job = submitted(services)
     hand, other = Hand(services, "leaves"), Hand(services, "stays")
-    brought: list[PollAnswer] = []
-    ref = hand.run_next()
-    held = threading.Thread(target=lambda: brought.append(hand.poll(wait=60)))
-    held.start()
-    wait_for(lambda: len(services.polls) == 1, "the poll to be held")
-    hand.finish(ref, Cause.HANDED_BACK)
-    held.join()
-    assert brought[0].assignment is not None
+    assert hand.poll().assignment is not None
     workers.leave(services, hand.id, Leave(session=hand.session, on_stop=OnStop.HAND_BACK))
     again = other.run_next()
-    assert (again.job_id, again.attempt) == (job.id, 3)
+    assert (again.job_id, again.attempt) == (job.id, 2)
+
+
+def test_job_that_is_handed_back_goes_to_another_worker(services: Services) -> None:
+    job = submitted(services)
+    hand, other = Hand(services, "leaves"), Hand(services, "stays")
+    brought: list[PollAnswer] = []
+    ref = hand.run_next()
+    next_poll = hand.number + 1
+    held = threading.Thread(target=lambda: brought.append(hand.poll(wait=60)))
+    held.start()
+
+    def has_looked() -> bool:
+        with services.database.read() as connection:
+            return stored_workers.get(connection, hand.id).poll_number == next_poll
+
+    wait_for(has_looked, "the poll to be held")
+    hand.finish(ref, Cause.HANDED_BACK)
+    held.join(PATIENCE)
+    assert brought[0].assignment is None
+    again = other.run_next()
+    assert (again.job_id, again.attempt) == (job.id, 2)
+    assert hand.poll().assignment is None
+    submitted(services)
+    assert hand.poll().assignment is not None, "a worker that polls on is not one that leaves"
 
 
 def test_job_that_goes_on_without_its_agent_is_not_given_to_another(services: Services) -> None:

@@ -44,7 +44,6 @@ def test_whatever_happens_nothing_is_lost_or_doubled(tmp_path: Path, database_ur
                 stateful_step_count=STEPS,
                 derandomize=not MANY,
                 database=None,
-                deadline=None,
                 print_blob=True,
                 phases=[Phase.generate],
                 suppress_health_check=list(HealthCheck),

@@ -50,7 +50,7 @@ signal.signal(signal.SIGTERM, end)
 found = state.read_bytes() if state.exists() else b"nothing"
 mode = f"{state.stat().st_mode & 0o777:o}" if state.exists() else ""
 print("found", len(found), found[:30].decode(), mode, flush=True)
-saved = b""
+saved = (place / "save").read_bytes()
 while not (place / "end").exists():
     with open(place / "save", "rb") as file:
         wanted = file.read()

@@ -153,6 +153,41 @@ def test_containers_share_the_memory_of_the_worker(
     assert not list(Path("/sys/fs/cgroup").glob("*/**/dtrain-*/containers"))
 
 
+def test_containers_share_the_processors_of_the_worker(
+    home: Path, server: FakeServer, container_engine: TestEngine
+) -> None:
+    """Each of them is in a group that may use no more than all of them together."""
+    agent = start(home, server, container_engine.socket, max_memory_gb=1, max_cpu_percent=50)
+    job = server.submit({"main.py": COUNTS})
+    server.wait_until_claimed(job)
+    server.wait(lambda: server.attempt(job).log, "the job to run")
+    (container,) = containers(home, container_engine)
+    state = container_engine.engine.state(container["Id"])
+    assert state is not None
+    limits = [*_cpu_limits(state["Pid"])]
+    cpus = (os.cpu_count() or 1) / 2
+    assert len(limits) >= 2, "its own and that of all"
+    assert set(limits) == {cpus}
+    let_go(home)
+    server.wait_until_ended(job)
+    agent.stop()
+    assert not list(Path("/sys/fs/cgroup").glob("*/**/dtrain-*/containers"))
+
+
+def _cpu_limits(pid: int) -> Iterator[float]:
+    """The processors that the groups of a process may use, from its own upwards."""
+    groups = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    first = {name: path for _, names, path in groups for name in names.split(",")}
+    top = Path("/sys/fs/cgroup/cpu" if "cpu" in first else "/sys/fs/cgroup")
+    place = top / first.get("cpu", first.get("", "")).lstrip("/")
+    for folder in (place, *place.parents):
+        for name in ("cpu.max", "cpu.cfs_quota_us"):
+            if (folder / name).exists():
+                word = (folder / name).read_text().split()[0]
+                if word not in {"max", "-1"}:
+                    yield int(word) / 100_000
+
+
 def test_engine_that_is_missing_is_told_and_noticed_when_it_comes(
     home: Path, server: FakeServer, container_engine: TestEngine, tmp_path: Path
 ) -> None:

@@ -12,8 +12,10 @@ import pytest
 import sqlalchemy as sa
 from support.application import Agent, Application, application
 
-from dtrain.protocol.states import Status
-from dtrain.server.store import job_views
+from dtrain.protocol.states import Sort, Status
+from dtrain.server.jobs import bulk, listing
+from dtrain.server.store import job_lists
+from dtrain.server.store.job_lists import Filters
 from dtrain.server.store.schema import job_tags, jobs
 
 
@@ -137,14 +139,23 @@ def test_filters_that_match_few_of_many_are_read_off_indexes(server: Application
         {"tags": ["rare"]},
         {"tags": ["common", "rare"]},
         {"submitter": "ada"},
+        {"submitter": "ada", "status": [Status.PENDING], "text": "ODE"},
+        {"tags": ["rare"], "text": "ode"},
     ]
-    for chosen in filters:
-        found, steps = looked_at(server, **chosen)
-        assert found == [model["id"]], chosen
-        assert steps < 20_000, chosen  # a look at each job takes more than ten times as many
+    for sort in (Sort.NEWEST, Sort.OLDEST, Sort.PRIORITY):
+        for chosen in filters:
+            found, steps = looked_at(server, sort, **chosen)
+            assert found == [model["id"]], (sort, chosen)
+            assert steps < 40_000, (sort, chosen)  # a look at each job takes five times as many
+    for sort in Sort:
+        for chosen in ({}, {"tags": ["common"], "submitter": "somebody"}):
+            _, steps = looked_at(server, sort, **chosen)
+            assert steps < 40_000, (sort, chosen)
 
 
-def looked_at(server: Application, **filters: Any) -> tuple[list[int], int]:
+def looked_at(
+    server: Application, sort: Sort = Sort.NEWEST, **filters: Any
+) -> tuple[list[int], int]:
     """The jobs that are found, and about how many steps the database takes for them."""
     with server.services.database.read() as connection:
         steps = 0
@@ -157,7 +168,72 @@ def looked_at(server: Application, **filters: Any) -> tuple[list[int], int]:
                 return 0
 
             driver.set_progress_handler(count, 10)
-        found = job_views.page(connection, limit=50, **filters)
+        found = job_lists.page(connection, Filters(**filters), sort=sort, limit=50)
         if server.services.database.is_sqlite:
             driver.set_progress_handler(None, 0)
         return [job.id for job in found], steps
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        (Sort.NEWEST, [9, 8, 7, 6, 5, 4, 3, 2, 1]),
+        (Sort.OLDEST, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+        (Sort.PRIORITY, [8, 5, 2, 7, 4, 1, 9, 6, 3]),
+        (Sort.LONGEST, [3, 6, 9, 2, 5, 8, 1, 4, 7]),
+    ],
+)
+def test_sorted_pages_lead_on_and_back(
+    server: Application, sort: Sort, expected: list[int]
+) -> None:
+    for number in range(1, 10):
+        server.submit(name=f"job {number}", priority=str(number % 3 * 10))
+    if sort is Sort.LONGEST:
+        started = 1_700_000_000.1 + sa.case((jobs.c.id % 3 == 0, 0), else_=3 - jobs.c.id % 3) / 7.0
+        running = jobs.update().values(status="running", phase="executing", started_at=started)
+        server.services.database.write(lambda connection: connection.execute(running))
+
+    def page(**place: str | None) -> listing.Listing:
+        return listing.sorted_page(server.services, sort=sort, limit=2, **place)
+
+    pages = [page()]
+    while pages[-1].next is not None:
+        pages.append(page(cursor=pages[-1].next))
+        if len(pages) == 3:
+            server.submit(name="comes late", priority="100")
+    seen = [[job.id for job in one.jobs] for one in pages]
+    assert [number for numbers in seen for number in numbers] == expected
+    assert pages[0].previous is None
+    at = pages[-1]
+    for numbers in seen[-2::-1]:
+        at = page(back=at.previous)
+        assert [job.id for job in at.jobs] == numbers
+    # What came late stands before the first page of these orders.
+    assert (at.previous is None) == (sort in {Sort.OLDEST, Sort.LONGEST})
+
+
+def test_jobs_of_very_many_are_counted_only_so_far(
+    server: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "COUNTED", 2)
+    for _ in range(3):
+        server.submit()
+    assert listing.sorted_page(server.services).counts["pending"] == 2
+
+
+def test_each_of_several_jobs_is_done_or_refused(server: Application) -> None:
+    for _ in range(3):
+        server.submit()
+    server.client.post("/api/jobs/1/cancel")
+
+    def act(action: bulk.Action, *job_ids: int) -> list[tuple[int, int | None, str | None]]:
+        each = bulk.act(server.services, action, job_ids, by=None, once="page-1")
+        return [(one.job_id, one.new_id, one.refused) for one in each]
+
+    ended = "It has ended already: it is cancelled."
+    assert act(bulk.Action.CANCEL, 1, 2, 2) == [(1, None, ended), (2, None, None)]
+    waits = "It is pending; only a job that has ended can be retried."
+    assert act(bulk.Action.RETRY, 1, 3) == [(1, 4, None), (3, None, waits)]
+    assert act(bulk.Action.RETRY, 1) == [(1, 4, None)]  # the same form, sent twice
+    gone = "There is no such job any more."
+    assert act(bulk.Action.DELETE, 1, 99) == [(1, None, None), (99, None, gone)]

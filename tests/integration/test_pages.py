@@ -21,6 +21,7 @@ from support.application import (
     form,
     upload,
 )
+from support.checks import ROOT
 from werkzeug.test import TestResponse
 
 from dtrain.protocol import routes
@@ -116,10 +117,10 @@ def test_dashboard_of_a_server_that_wants_a_token_says_where_it_goes(tmp_path: P
 
 
 def test_dashboard_lists_jobs_newest_first(site: Application) -> None:
-    site.submit("first", tags="red, blue")
-    site.submit("second")
+    site.submit("older job", tags="red, blue")
+    site.submit("newer job")
     html = page(site, "/")
-    assert html.index("second") < html.index("first")
+    assert html.index("newer job") < html.index("older job")
     assert "Pending 2" in text_of(html)
     assert 'href="/?tag=red"' in html
 
@@ -245,7 +246,8 @@ def test_job_that_waits_says_why(site: Application, agent: Agent) -> None:
     job_id = site.submit("big", gpus="2", labels="room=lab")["id"]
     text = text_of(page(site, f"/jobs/{job_id}"))
     assert "Why it waits" in text
-    assert "gpus: wants 2 , has 0" in text
+    assert "It is first in the queue." in text
+    assert "The job wants 2 GPUs, more than the worker has for jobs." in text
     assert "Nothing is logged yet." in text
 
 
@@ -435,7 +437,7 @@ def test_nothing_hostile_becomes_markup(site: Application) -> None:
         assert "{{9999*9999}}" in html or "99980001" not in html
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs/1", "/workers", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/jobs/1", "/workers", "/design", "/nowhere"])
 def test_pages_keep_to_the_policy(site: Application, path: str) -> None:
     site.submit("x")
     answer = site.client.get(path)
@@ -448,7 +450,7 @@ def test_pages_keep_to_the_policy(site: Application, path: str) -> None:
             assert not re.match(r"(?i)(https?:)?//|javascript:", attributes.get(name) or "")
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs/1", "/workers"])
+@pytest.mark.parametrize("path", ["/", "/jobs/1", "/workers", "/design"])
 def test_pages_have_labels_landmarks_and_one_heading(site: Application, path: str) -> None:
     site.submit("x")
     html = page(site, path)
@@ -491,3 +493,56 @@ def test_upload_of_a_broken_form_is_an_error_page(site: Application) -> None:
     )
     assert answer.status_code in {400, 422}
     assert answer.mimetype == "text/html"
+
+
+# `/design`
+
+
+def test_design_page_shows_every_colour_that_there_is(site: Application) -> None:
+    shown = re.findall(r'fill="var\(--([a-z0-9-]+)\)"', page(site, "/design"))
+    tokens = (ROOT / "frontend" / "web" / "styles" / "tokens.css").read_text()
+    colours = re.findall(
+        r"^  --(?!chart-)([a-z0-9-]+): (?:light-dark\((?!0)|var\(--ink)", tokens, re.M
+    )
+    assert sorted(shown) == sorted(colours)
+
+
+# `/compare`
+
+
+def test_comparison_shows_what_differs(site: Application, agent: Agent) -> None:
+    site.submit("first", args="--lr=0.1\n--deep", env="SEED=1")
+    site.submit(HOSTILE, args="--lr=0.2\n--deep", env="SEED=1", tags="x")
+    agent.claim()
+    log = b'PROGRESS: {"step": 1, "loss": 3, "acc": 0.5}\nPROGRESS: {"step": 2, "loss": 0.25}\n'
+    agent.report("POST", f"{routes.ATTEMPT_LOG}?offset=0", data=log)
+    html = page(site, "/compare?jobs=2,1,2")
+    assert HOSTILE not in html
+    text = text_of(html)
+    assert "--lr ≠ 0.2 0.1" in text
+    assert "--deep on on" in text
+    assert "SEED 1 1" in text
+    assert "Tags ≠ x –" in text
+    assert "loss ≠ – 0.25 0.25 to 3" in text
+    assert "acc ≠ – 0.5" in text  # it stands in an earlier record alone
+    assert "Compare the others without it" not in html
+
+
+@pytest.mark.parametrize(
+    ("jobs", "status", "sentence"),
+    [
+        ("", 200, "Name the numbers of 2 to 20 jobs"),
+        ("1", 200, "Name the numbers of 2 to 20 jobs"),
+        ("1,1", 422, "Name 2 to 20 jobs to compare; these are 1."),
+        ("1,7,8", 404, "There is no job 7 or 8; compare the others without it."),
+        ("1,99999999999999999999999", 404, "There is no job"),
+        ("one,two", 422, "Name the jobs by their numbers, with commas between them."),
+        ("1,%00", 200, "Name the numbers of 2 to 20 jobs"),
+        (",".join(map(str, range(1, 22))), 422, "these are 21."),
+    ],
+)
+def test_comparison_says_what_is_wrong(
+    site: Application, jobs: str, status: int, sentence: str
+) -> None:
+    site.submit()
+    assert sentence in text_of(page(site, f"/compare?jobs={jobs}", status))

@@ -223,6 +223,29 @@ def test_taken_port_is_said_with_the_setting(
     assert_one_sentence(done, rf"Port {port} is taken .* DTRAIN_PORT.*")
 
 
+def test_of_two_servers_that_start_at_once_one_has_the_port(tmp_path: Path) -> None:
+    port = free_port()
+    environment = clean_environment() | {"DTRAIN_PORT": str(port)}
+    servers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dtrain", "server", tmp_path / name],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "other")
+    ]
+    refused = wait_for(lambda: [one for one in servers if one.poll() is not None], "a refusal")
+    assert [one.returncode for one in refused] == [2]
+    _, words = refused[0].communicate()
+    assert f"Port {port} is taken" in words
+    (serving,) = [one for one in servers if one is not refused[0]]
+    serving.terminate()
+    serving.communicate(timeout=PATIENCE)
+    assert serving.returncode == 0
+
+
 def test_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     server = start_server(tmp_path / "home")
     server.stop()

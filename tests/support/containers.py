@@ -1,7 +1,8 @@
 """A container engine of the tests' own, and the base image for it, made without a registry.
 
 One Docker engine serves all processes of a run: the first that needs it starts it, the last one
-ends it. Its images stay in `.cache`, so that only the first run makes them.
+ends it. Its images stay in `.cache`, so that only the first run makes them: `python -m
+support.containers` does before the tests, since it takes longer than a test may.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +24,7 @@ from dtrain.worker.engine import Engine
 
 from .checks import ROOT
 from .processes import MARK, PATIENCE, clean_environment, tail, wait_for
-from .requirements import require
+from .requirements import PARTS, require
 
 IMAGES = ("python:3.9-slim", "python:3.11-slim")
 """What the base image is called; the registry's are not needed."""
@@ -43,13 +43,11 @@ CMD ["python", "main.py"]
 
 _PACKAGES = "python3,python3-pip,python-is-python3"
 
-_LEFT_OUT = (
-    *("proc/*", "sys/*", "dev/*", "var/cache/*", "usr/share/doc/*", "usr/share/locale/*"),
-    "usr/lib/python3.*/EXTERNALLY-MANAGED",
-)
-"""What it is smaller without, and what keeps pip from installing where Python's own images let it.
-"""
+_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
+"""What it is smaller without."""
 _CACHE = ROOT / ".cache" / "docker"
+_ARCHIVE = _CACHE / "base.tar"
+_STARTS = 3
 _BUILT = json.dumps({"label": ["dtrain.worker"]})
 
 
@@ -92,10 +90,21 @@ class TestEngine:
 
     def start(self, *options: str) -> None:
         """Start it, with further options, and wait until it answers."""
-        (self._folder / "pid").unlink(missing_ok=True)
         if not Path(f"/sys/class/net/{self._bridge}").exists():
             _run("ip", "link", "add", "name", self._bridge, "type", "bridge")
             _run("ip", "address", "add", self._address, "dev", self._bridge)
+        for _ in range(_STARTS):
+            self._start(*options)
+            # It gives up by itself where its own parts are slow to come, as on a busy machine.
+            with suppress(AssertionError):
+                wait_for(lambda: self.answers() or self._has_ended(), "an answer")
+            if self.answers():
+                return
+            self.end(signal.SIGKILL)
+        raise AssertionError(f"The container engine does not start.\n{tail(self._log)}")
+
+    def _start(self, *options: str) -> None:
+        (self._folder / "pid").unlink(missing_ok=True)
         environment = {**clean_environment(), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         environment.pop(MARK, None)
         with self._log.open("ab") as log:
@@ -109,10 +118,10 @@ class TestEngine:
                 stderr=log,
                 check=True,
             )
-        try:
-            wait_for(self.answers, "the container engine")
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{tail(self._log)}") from None
+        wait_for((self._folder / "pid").exists, "the engine to begin")
+
+    def _has_ended(self) -> bool:
+        return self.pid is None
 
     def answers(self) -> bool:
         """Whether it runs."""
@@ -198,19 +207,18 @@ def private_engine(data: Path) -> Iterator[TestEngine]:
 
 def base_image() -> Path:
     """The archive of a small Debian with Python, made where it is not yet."""
-    archive = _CACHE / "base.tar"
-    if not archive.exists():
+    if not _ARCHIVE.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
-        root = Path(tempfile.mkdtemp(prefix="root-", dir=_CACHE))
-        # What it mounts is gone with it, even if it is killed.
-        maker = ("unshare", "--mount", "debootstrap", "--variant=minbase")
-        _run(*maker, f"--include={_PACKAGES}", "bookworm", str(root))
-        left_out = [f"--exclude=./{path}" for path in _LEFT_OUT]
-        new = archive.with_suffix(".new")
-        _run("tar", "-C", str(root), *left_out, "-cf", str(new), ".")
-        new.rename(archive)
-        shutil.rmtree(root)
-    return archive
+        new = _ARCHIVE.with_suffix(".new")
+        _run(
+            *("mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "--skip=output/dev"),
+            *(f"--dpkgopt=path-exclude={path}" for path in _LEFT_OUT),
+            # What keeps pip from installing where Python's own images let it.
+            "--customize-hook=rm $1/usr/lib/python3.*/EXTERNALLY-MANAGED",
+            *("--format=tar", "bookworm", str(new)),
+        )
+        new.rename(_ARCHIVE)
+    return _ARCHIVE
 
 
 def _mounts_at(folder: Path) -> int:
@@ -251,3 +259,9 @@ def left_containers(engine: Engine, key: str, within: float = PATIENCE) -> list[
     for one in found:
         engine.remove(one["Id"])
     return [str(one["Names"]) for one in found]
+
+
+if __name__ == "__main__":
+    if PARTS["root"].find() and PARTS["docker"].find() and not _ARCHIVE.exists():
+        print("Making a small Debian with Python, for the tests of containers (a minute) …")  # noqa: T201 (its purpose)
+        base_image()

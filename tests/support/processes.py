@@ -29,7 +29,7 @@ from .ledger import faults
 MARK = "PYTEST_DTRAIN_MARK"
 """The variable that carries the mark of the test."""
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds within which all that a test waits for must come, on however slow a machine.
 
 What must not come has to take longer by far, so that the two are told apart by more than speed.
@@ -49,6 +49,8 @@ _OWN_SETTINGS = {
 
 T = TypeVar("T")
 
+_OLDER = frozenset(path.name for path in Path("/proc").iterdir())
+"""What ran before any test did, and is not looked at after each: the machine's, and ourselves."""
 _started: list[Running] = []
 
 
@@ -340,7 +342,7 @@ def _alive(mark: str, folder: Path | None) -> dict[int, str]:
     """The command lines of the processes that carry a mark or are at work in a folder."""
     found = {}
     for entry in list(os.scandir("/proc")):
-        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+        if entry.name in _OLDER or not entry.name.isdecimal():
             continue
         with suppress(OSError):
             variables = Path(entry.path, "environ").read_bytes().split(b"\0")

@@ -37,18 +37,33 @@ class TestClock(Clock):
     """The time of day, which a test can move."""
 
     __test__ = False
-    passed = 0.0
-    """Seconds that passed for the test alone."""
-    set_ahead = 0.0
-    """Seconds by which somebody has set the time of day."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+        """Seconds that passed for the test alone."""
+        self.set_ahead = 0.0
+        """Seconds by which somebody has set the time of day."""
+        self._stands_at: float | None = None
+        self._stood = 0.0
 
     def time(self) -> float:
         """Seconds since the epoch, as the test wants them."""
-        return super().time() + self.passed + self.set_ahead
+        return super().time() - super().monotonic() + self.monotonic() + self.set_ahead
 
     def monotonic(self) -> float:
         """Seconds that have passed, as the test wants them."""
-        return super().monotonic() + self.passed
+        real = super().monotonic() if self._stands_at is None else self._stands_at
+        return real - self._stood + self.passed
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """Let time pass for the test alone meanwhile, however slow the machine is."""
+        self._stands_at = began = super().monotonic()
+        try:
+            yield
+        finally:
+            self._stood += super().monotonic() - began
+            self._stands_at = None
 
 
 @contextmanager
@@ -80,10 +95,12 @@ def set_clock(services: Services, seconds: float) -> None:
 
 def let_pass(background: Background, services: Services, seconds: float) -> None:
     """Let time pass for the server while its background work goes on."""
-    while seconds > 0:
-        advance_clock(services, min(seconds, 10))
-        background.tick()
-        seconds -= 10
+    assert isinstance(services.clock, TestClock)
+    with services.clock.standing():
+        while seconds > 0:
+            advance_clock(services, min(seconds, 10))
+            background.tick()
+            seconds -= 10
 
 
 def submitted(services: Services, name: str = "a job", **spec: Any) -> Job:

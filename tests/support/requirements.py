@@ -52,7 +52,7 @@ def _libfaketime() -> Path | None:
 def _docker() -> Path | None:
     """The engine's program, if what makes an image for it is there as well."""
     places = f"/usr/sbin:/sbin:{os.environ.get('PATH', '')}"
-    engine, maker = (shutil.which(name, path=places) for name in ("dockerd", "debootstrap"))
+    engine, maker = (shutil.which(name, path=places) for name in ("dockerd", "mmdebstrap"))
     return Path(engine) if engine and maker else None
 
 
@@ -76,7 +76,10 @@ PARTS = {
         _program("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     ),
     "caddy": Part("Caddy", ("caddy",), _program("caddy")),
-    "docker": Part("Docker", ("docker.io", "debootstrap"), _docker),
+    "docker": Part("Docker", ("docker.io", "mmdebstrap"), _docker),
+    "registry": Part(
+        "A registry of container images", ("docker-registry",), _program("docker-registry")
+    ),
     "curl": Part("curl", ("curl",), _program("curl")),
     "libfaketime": Part("libfaketime", ("faketime",), _libfaketime),
     "git": Part("git", ("git",), _program("git")),

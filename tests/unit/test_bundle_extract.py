@@ -187,9 +187,7 @@ EDITS = st.lists(
 )
 
 
-@settings(
-    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(which=st.integers(0, len(HONEST) - 1), edits=EDITS)
 def test_damaged_archives_are_refused_or_mean_the_same_to_another_reader(
     tmp_path_factory: pytest.TempPathFactory, which: int, edits: list[tuple[int, int, int]]
@@ -197,9 +195,7 @@ def test_damaged_archives_are_refused_or_mean_the_same_to_another_reader(
     _try(tmp_path_factory.mktemp("fuzz"), _damaged(HONEST[which], edits))
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200), start=st.sampled_from([b"", b"PK\3\4", b"PK\5\6"]))
 def test_any_bytes_are_refused_with_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, start: bytes

@@ -117,9 +117,7 @@ LINE = st.builds(
 )
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(LINE, min_size=1, max_size=4))
 def test_a_folder_is_packed_as_git_would_add_it(repository: Path, lines: list[str]) -> None:
     (repository / ".gitignore").write_text("\n".join([*lines, "!.gitignore"]))

@@ -318,9 +318,7 @@ NAMES = st.text(
 ).filter(lambda name: name not in {".", "..", *NEVER_PACKED, *IGNORE_FILES} and name[1:2] != ":")
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=st.dictionaries(
         st.lists(NAMES, min_size=1, max_size=3).map("/".join), st.binary(max_size=50), min_size=1

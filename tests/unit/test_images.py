@@ -12,6 +12,7 @@ from dtrain.protocol.images import image_name
 from dtrain.worker import registries
 from dtrain.worker.build_context import pack
 from dtrain.worker.docker_settings import Volume, complaint_of_volumes
+from dtrain.worker.dockerfile import has_command
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,60 @@ def test_credentials_are_those_of_dockers_own_configuration(tmp_path: Path) -> N
     assert shown("quay.io/a/b") == {}
     assert set(registries.all_credentials(tmp_path)) == set(config["auths"])
     assert registries.credentials(tmp_path / "none", image_name("a")) == {}  # type: ignore[arg-type]
+
+
+def test_configuration_that_is_odd_has_no_credentials(tmp_path: Path) -> None:
+    image = image_name("ghcr.io/a/b")
+    assert image is not None
+    for content in ("", "[]", '{"auths": null}', '{"auths": {"ghcr.io": null}}'):
+        (tmp_path / "config.json").write_text(content)
+        assert registries.credentials(tmp_path, image) == {}
+        assert registries.all_credentials(tmp_path) == {}
+
+
+def test_registry_may_be_configured_by_its_address(tmp_path: Path) -> None:
+    secret = base64.b64encode(b"me:secret").decode()
+    config = {"auths": {"https://ghcr.io/v2/": {"auth": secret}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    image = image_name("ghcr.io/a/b")
+    assert image is not None
+    assert registries.credentials(tmp_path, image)["username"] == "me"
+
+
+def test_helper_that_is_missing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text('{"credsStore": "no-such-helper"}')
+    image = image_name("ghcr.io/a/b")
+    assert image is not None
+    assert registries.credentials(tmp_path, image) == {}
+    assert "docker-credential-no-such-helper, which" in capsys.readouterr().out
+
+
+def test_what_a_registry_says_is_explained_only_if_it_is_about_credentials() -> None:
+    missing = "pull access denied for a, repository does not exist or may require 'docker login'"
+    assert registries.complaint(missing, "docker.io", is_known=False) == missing
+    assert registries.complaint("no route to host", "ghcr.io", is_known=True) == "no route to host"
+    said = registries.complaint("unauthorized: who?", "docker.io", is_known=False)
+    assert "run docker login as the worker's user (unauthorized: who?)." in said
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('FROM a\nCMD ["x"]\n', True),
+        ("from a\nentrypoint x\n", True),
+        ("FROM a\nCMD x\nFROM b\nRUN y\n", False),
+        ("FROM a\nRUN x\nFROM b\nRUN y\n CMD z\n", True),
+        ("FROM a\nHEALTHCHECK --interval=5s \\\n  CMD curl localhost\n", False),
+        ("FROM a\nHEALTHCHECK --interval=5s \\\n\n # why\n  CMD curl localhost\n", False),
+        ("# escape=`\nFROM a\nRUN dir `\n  CMD x\n", False),
+        ("FROM a\nRUN <<EOF\nCMD x\nEOF\n", False),
+        ("FROM a\nRUN <<EOF\nx\nEOF\nCMD x\n", True),
+        ("FROM a\nONBUILD CMD x\n# CMD x\nCMD []\n", False),
+        ("", False),
+    ],
+)
+def test_last_stage_of_a_dockerfile_may_name_a_command(text: str, found: bool) -> None:
+    assert has_command(text) == found
 
 
 def test_volume_must_be_there_and_bring_no_engine_along(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dtrain.protocol.errors import Invalid
@@ -203,7 +203,6 @@ def test_whatever_looks_like_yaml_is_read_or_refused(parts: list[str]) -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 
 
-@settings(deadline=None)
 @given(
     args=st.lists(TEXT, max_size=4),
     env=st.dictionaries(st.from_regex(r"[A-Za-z_]{1,9}", fullmatch=True), TEXT, max_size=4),

@@ -57,10 +57,26 @@ def test_charts_are_not_endless() -> None:
     assert len(series.charts(records)) == 24
 
 
-def test_history_is_told_newest_first() -> None:
-    events = [event("submitted"), event("claimed", attempt=2, worker="w-1"), event("unheard_of")]
-    texts = [entry.text for entry in history.entries(events)]
-    assert texts == ["unheard_of", "Attempt 2 taken by w-1", "Handed in"]
+def test_history_is_told_in_words() -> None:
+    events = [
+        event("submitted"),
+        event("claimed", attempt=2, worker="w-1"),
+        event("cancel_asked", by="Ada"),
+        event("cancel_asked", by=None),
+        event("retry_wait", message="The job exited with code 1. Attempt 2 follows."),
+        event("declined", worker="w-1", declined_because="not now"),
+        event("unheard_of"),
+    ]
+    assert [entry.text for entry in history.entries(events, "Grace")] == [
+        "Handed in by Grace",
+        "Attempt 2 taken by w-1",
+        "Cancel asked for by Ada",
+        "Cancel asked for",
+        "Failed: The job exited with code 1. Attempt 2 follows.",
+        "Declined by the owner of w-1: not now",
+        "unheard_of",
+    ]
+    assert history.entries(events[:1])[0].text == "Handed in"
 
 
 def test_history_takes_a_name_for_text() -> None:

@@ -87,6 +87,7 @@ def test_size_is_in_units_of_a_thousand(count: float, shown: str) -> None:
 def test_memory_is_in_the_units_of_the_spec() -> None:
     assert formats.memory(8 * 1024**3) == "8 GB"
     assert formats.memory(1.5 * 1024**3) == "1.5 GB"
+    assert formats.memory(0.25 * 1024**3) == "0.25 GB"
 
 
 def test_percent_is_never_rounded_up_to_the_whole() -> None:

@@ -1,28 +1,33 @@
 // <job-stream src="…">: one job's stream; feeds its log and charts and has the rest fetched again.
 
 import type { Job, LogPiece, MetricPage, MetricRecord } from "../messages";
-import { fractionOf, showProgress } from "../progress";
-import { Series, type ChartView } from "../series";
+import { fractionOf, showLeft, showProgress } from "../progress";
+import { Series, type Table } from "../series";
 import { Stream } from "../stream";
+import { ended, FINAL } from "../watched";
+import { ChartBoard } from "./chart-board";
 import type { LogView } from "./log-view";
 import type { MetricChart } from "./metric-chart";
 
-const CHART_INTERVAL = 300;
+/** Milliseconds after which it is asked again what a job waits for. */
+const LOOK_AGAIN = 5_000;
 /** Values of a series that are fetched at the beginning, however many there are. */
 const POINTS = 2_000;
 
-class JobStream extends HTMLElement {
+class JobStream extends ChartBoard {
   readonly series = new Series();
-  readonly view: ChartView = { axis: "step", log: false, smoothing: 0 };
   #seq = 0;
   #stream: Stream | undefined;
-  #redraw: number | undefined;
+  #again: number | undefined;
+  #told = false;
   /** The series for which a chart was asked of the server; it may not give one to each. */
   #asked = new Set<string>();
 
-  connectedCallback(): void {
+  override connectedCallback(): void {
+    super.connectedCallback();
     this.#stream = new Stream({
-      address: (lastId) => this.#address(lastId),
+      address: this.getAttribute("src") ?? "",
+      from: () => this.#place,
       handlers: {
         job: (data) => this.#showJob(data as Job),
         log: (data) => this.#log?.add(data as LogPiece),
@@ -30,9 +35,8 @@ class JobStream extends HTMLElement {
         end: () => this.#end(),
       },
     });
-    this.addEventListener("htmx:after:swap", this.#drawCharts);
-    this.addEventListener("change", this.#changeView);
-    this.addEventListener("click", this.#resetZoom);
+    this.addEventListener("click", this.#showLog);
+    this.#again = setInterval(this.#lookAgain, LOOK_AGAIN);
     void this.#begin();
   }
 
@@ -46,7 +50,7 @@ class JobStream extends HTMLElement {
         const page = (await answer.json()) as MetricPage;
         for (const record of page.records) this.series.add({ ...record, attempt: page.attempt });
         this.#seq = page.next;
-        if (page.records.length) this.#draw();
+        if (page.records.length) this.showNews();
       } catch {
         this.#seq = 0; // then all of it comes by the stream
       }
@@ -54,75 +58,69 @@ class JobStream extends HTMLElement {
     if (this.isConnected) this.#stream?.start();
   }
 
-  disconnectedCallback(): void {
-    this.removeEventListener("htmx:after:swap", this.#drawCharts);
-    this.removeEventListener("change", this.#changeView);
-    this.removeEventListener("click", this.#resetZoom);
+  override disconnectedCallback(): void {
+    super.disconnectedCallback();
+    this.removeEventListener("click", this.#showLog);
+    clearInterval(this.#again);
     this.#stream?.stop();
-    clearTimeout(this.#redraw);
+  }
+
+  override table(chart: MetricChart): Table | undefined {
+    return this.series.table(chart.names, this.view);
   }
 
   get #log(): LogView | null {
     return this.querySelector<LogView>("log-view");
   }
 
-  /** From what the page shows, or after the event `<event>.<attempt>.<offset>.<seq>`. */
-  #address(lastId: string): string {
-    const url = new URL(this.getAttribute("src") ?? "", location.href);
-    const [, attempt, offset, seq] = lastId.split(".");
-    const from = {
-      attempt: attempt ?? this.getAttribute("attempt"),
-      offset: offset ?? this.getAttribute("offset"),
-      seq: seq ?? String(this.#seq),
-    };
-    for (const [name, value] of Object.entries(from)) {
-      if (value !== null) url.searchParams.set(name, value);
-    }
-    return url.href;
+  /** How far what the page shows goes. */
+  get #place(): { attempt: number; offset: number; seq: number } {
+    const attribute = (name: string) => Number(this.getAttribute(name) ?? 0);
+    return { attempt: attribute("attempt"), offset: attribute("offset"), seq: this.#seq };
   }
 
   #showJob(job: Job): void {
     const state = [job.status, job.phase, job.attempt, job.artifacts, job.cancel_requested].join(" ");
     const head = this.querySelector<HTMLElement>("[data-state]");
-    if (head?.dataset["state"] !== state) this.#refresh();
+    // What comes after the first is news of the job, also where its state is the same.
+    if (this.#told || head?.dataset["state"] !== state) this.#refresh();
+    this.#told = true;
+    if (FINAL.has(job.status)) ended(job.id, job.status);
   }
+
+  /** What a job waits for changes with other jobs and with workers, of which its stream is silent. */
+  #lookAgain = (): void => {
+    const waits = this.querySelector(".wait");
+    if (waits && !document.hidden) this.#refresh();
+  };
+
+  /** With a log that can be looked at here, a link to one leads there. */
+  #showLog = (event: Event): void => {
+    const link = (event.target as HTMLElement).closest<HTMLElement>("[data-show-log]");
+    const choice = this.querySelector<HTMLSelectElement>("log-view [data-attempt]");
+    const number = link?.dataset["showLog"] ?? "";
+    if (!link || !choice || ![...choice.options].some((option) => option.value === number)) return;
+    event.preventDefault();
+    if (choice.value !== number) {
+      choice.value = number;
+      choice.dispatchEvent(new Event("change", { bubbles: true }));
+    }
+    this.#log?.scrollIntoView({ block: "start" });
+    this.#log?.querySelector<HTMLElement>("[data-scroller]")?.focus({ preventScroll: true });
+  };
 
   #addRecord(record: MetricRecord): void {
     this.series.add(record);
-    this.#redraw ??= setTimeout(() => {
-      this.#redraw = undefined;
-      this.#draw();
-    }, CHART_INTERVAL);
+    this.drawSoon();
   }
 
-  get #charts(): MetricChart[] {
-    return [...this.querySelectorAll<MetricChart>("metric-chart")];
-  }
-
-  #drawCharts = (): void => {
-    for (const chart of this.#charts) chart.draw();
-  };
-
-  #changeView = (event: Event): void => {
-    const field = event.target as HTMLInputElement;
-    if (field.name === "chart-axis") this.view.axis = field.value === "time" ? "time" : "step";
-    else if (field.name === "chart-log") this.view.log = field.checked;
-    else if (field.name === "chart-smoothing") this.view.smoothing = Number(field.value);
-    else return;
-    for (const chart of this.#charts) chart.redraw();
-  };
-
-  #resetZoom = (event: Event): void => {
-    if (!(event.target as HTMLElement).closest("[data-chart-reset]")) return;
-    for (const chart of this.#charts) chart.resetZoom();
-  };
-
-  #draw(): void {
-    const known = new Set(this.#charts.flatMap((chart) => chart.names));
-    this.#drawCharts();
+  protected override showNews(): void {
+    const known = new Set(this.charts.flatMap((chart) => chart.names));
+    this.drawCharts();
     const head = this.querySelector<HTMLElement>("[data-state]");
-    const latest = this.series.latest ?? null;
-    const placed = !head || showProgress(head, latest, fractionOf(latest));
+    const values = this.series.latest?.values ?? null;
+    const placed = !head || showProgress(head, values, fractionOf(values));
+    if (head) showLeft(head, this.series.latest);
     const unknown = this.series.names.filter((name) => !known.has(name) && !this.#asked.has(name));
     unknown.forEach((name) => this.#asked.add(name));
     if (!placed || unknown.length) this.#refresh();
@@ -133,8 +131,8 @@ class JobStream extends HTMLElement {
   }
 
   #end(): void {
-    clearTimeout(this.#redraw);
-    this.#draw();
+    this.cancelDrawing();
+    this.showNews();
     this.#log?.end();
     this.#stream?.stop("ended");
     this.#refresh();
@@ -142,4 +140,3 @@ class JobStream extends HTMLElement {
 }
 
 customElements.define("job-stream", JobStream);
-export type { JobStream };

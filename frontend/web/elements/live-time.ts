@@ -1,4 +1,4 @@
-// <live-time since="…" mode="age|duration">: a time that passes while one looks at it.
+// <live-time since="…" mode="age|duration|left">: a time that passes while one looks at it.
 //
 // The server's clock counts, not the browser's: the page says when it was made.
 
@@ -20,7 +20,9 @@ class LiveTime extends HTMLElement {
   tick(): void {
     const seconds = (Date.now() + ahead - Date.parse(this.getAttribute("since") ?? "")) / 1000;
     if (Number.isNaN(seconds)) return;
-    const text = this.getAttribute("mode") === "duration" ? duration(seconds) : age(seconds);
+    const mode = this.getAttribute("mode");
+    const text =
+      mode === "left" ? duration(-seconds) : mode === "duration" ? duration(seconds) : age(seconds);
     const place = this.firstElementChild ?? this;
     if (place.textContent !== text) place.textContent = text;
   }

@@ -63,8 +63,9 @@ export class LogView extends HTMLElement {
     if (piece.attempt < this.#live.attempt) return;
     if (piece.attempt > this.#live.attempt) this.#beginAttempt(piece.attempt);
     if (piece.end <= this.#offset) return;
+    const known = Math.max(this.#offset - piece.offset, 0); // it may overlap with what is there
     this.#offset = piece.end;
-    this.#take(this.#decoder.decode(this.#bytes(piece), { stream: true }));
+    this.#take(this.#decoder.decode(this.#bytes(piece).subarray(known), { stream: true }));
   }
 
   /** Nothing follows: an unfinished line is as long as it will be. */

@@ -1,16 +1,18 @@
 // <metric-chart>: lines over the steps, with the values under the pointer in the caption.
 //
-// The server writes the caption with a [data-metric] for each series; the values come from the
-// <job-stream> around it.
+// The server writes the caption with a [data-metric] for each line, inside a .series that has its
+// colour; the values come from the board around it. Of times of the day the axis shows the clock.
 
 import uPlot from "uplot";
 import { duration, number } from "../numbers";
 import type { ChartView, Table } from "../series";
-import type { JobStream } from "./job-stream";
+import { ChartBoard } from "./chart-board";
 
 const HEIGHT = 168;
 /** Distances between the labels of the steps: there is none between two steps. */
 const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
+/** Times of the day, as the machine of who looks has them. */
+const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 export class MetricChart extends HTMLElement {
   #plot: uPlot | undefined;
@@ -33,29 +35,38 @@ export class MetricChart extends HTMLElement {
     this.#plot = undefined;
   }
 
-  /** The series that it shows. */
+  /** The lines that it shows. */
   get names(): string[] {
-    return [...this.querySelectorAll<HTMLElement>("[data-metric]")].map(
-      (place) => place.dataset["metric"] ?? "",
-    );
+    return this.#places.map((place) => place.dataset["metric"] ?? "");
+  }
+
+  get #places(): HTMLElement[] {
+    return [...this.querySelectorAll<HTMLElement>("[data-metric]")];
+  }
+
+  /** What has the values; nothing while the browser has not met its element, which draws when it does. */
+  get #board(): ChartBoard | undefined {
+    const around = this.closest("job-stream, compare-view, worker-history");
+    return around instanceof ChartBoard ? around : undefined;
   }
 
   draw(): void {
-    const around = this.closest<JobStream>("job-stream");
+    const around = this.#board;
     const place = this.querySelector<HTMLElement>("[data-plot]");
     const names = this.names;
-    const table = around?.series.table(names, around.view);
+    const table = around?.table(this);
     if (!around || !place || !table?.[0].length) return;
-    const drawn = JSON.stringify([names, around.view]);
+    const drawn = JSON.stringify([names, around.view, this.getAttribute("label")]);
     if (this.#plot && this.#drawn === drawn) {
       this.#setData(table);
     } else {
       this.#plot?.destroy();
       place.replaceChildren();
-      this.#plot = new uPlot(this.#options(names, place, around.view), table, place);
+      this.#plot = new uPlot(this.#options(place, around.view), table, place);
       place.tabIndex = 0;
       place.role = "group";
-      place.ariaLabel = `Chart of ${names.join(", ")}; plus and minus zoom, arrows move, 0 shows all`;
+      const what = this.getAttribute("label") ?? names.join(", ");
+      place.ariaLabel = `Chart of ${what}; plus and minus zoom, arrows move, 0 shows all`;
       this.#drawn = drawn;
     }
     this.#showValues(null);
@@ -122,8 +133,7 @@ export class MetricChart extends HTMLElement {
   }
 
   #showValues(index: number | null): void {
-    const places = this.querySelectorAll<HTMLElement>("[data-metric]");
-    places.forEach((place, at) => {
+    this.#places.forEach((place, at) => {
       const values = Array.from(this.#plot?.data[at + 1] ?? []);
       const value = index === null ? values.findLast((value) => value != null) : values[index];
       if (index !== null && value === undefined) return; // thinned out: the last one stays
@@ -131,17 +141,24 @@ export class MetricChart extends HTMLElement {
     });
   }
 
+  /** The ends of the upright axis, where they are given as `from="0" to="100"`. */
+  get #range(): [number, number] | undefined {
+    const [from, to] = [this.getAttribute("from"), this.getAttribute("to")];
+    return from === null || to === null ? undefined : [Number(from), Number(to)];
+  }
+
   /** A token as a colour that a canvas understands, for the theme at the moment. */
-  #colour(token: string): string {
-    const probe = this.appendChild(document.createElement("i"));
+  #colour(token: string, place: Element = this): string {
+    const probe = place.appendChild(document.createElement("i"));
     probe.style.color = `var(${token})`;
     const colour = getComputedStyle(probe).color;
     probe.remove();
     return colour;
   }
 
-  #options(names: string[], place: HTMLElement, view: ChartView): uPlot.Options {
-    const isTime = view.axis === "time";
+  #options(place: HTMLElement, view: ChartView): uPlot.Options {
+    const isClock = view.axis === "clock";
+    const upright = this.#range;
     const axis: uPlot.Axis = {
       stroke: this.#colour("--chart-text"),
       font: `11px ${getComputedStyle(this).fontFamily}`,
@@ -155,26 +172,34 @@ export class MetricChart extends HTMLElement {
       padding: [8, 10, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: "metrics" }, y: false, points: { size: 6 } },
-      scales: { x: { time: false }, y: { distr: view.log ? 3 : 1 } },
+      scales: { x: { time: isClock }, y: { distr: view.log ? 3 : 1, ...(upright && { range: upright }) } },
       axes: [
         {
           ...axis,
           grid: { show: false },
           size: 26,
           gap: 4,
-          incrs: WHOLE,
-          values: (_, at) => at.map(isTime ? duration : number),
+          ...(isClock
+            ? { space: 60, values: (_: uPlot, at: number[]) => at.map((seconds) => CLOCK.format(seconds * 1000)) }
+            : {
+                incrs: WHOLE,
+                values: (_: uPlot, at: number[]) => at.map(view.axis === "time" ? duration : number),
+              }),
         },
         { ...axis, size: (_, labels) => room(labels), gap: 6, values: (_, at) => at.map((value) => (value == null ? "" : number(value))) },
       ],
       series: [
         {},
-        ...names.map((name, at) => ({
-          label: name,
-          stroke: this.#colour(`--series-${(at % 6) + 1}`),
-          width: 1.5,
-          points: { size: 5 },
-        })),
+        ...this.#places.map((of) => {
+          const line = of.closest(".series") ?? this;
+          return {
+            label: of.dataset["metric"] ?? "",
+            stroke: this.#colour("--series", line),
+            width: 1.5,
+            ...(line.classList.contains("dashed") && { dash: [6, 4] }),
+            points: { size: 5 },
+          };
+        }),
       ],
       hooks: { setCursor: [(plot) => this.#showValues(plot.cursor.idx ?? null)] },
     };

@@ -36,6 +36,7 @@ __all__ = [
     "read",
     "sha256_of",
     "shown",
+    "stream",
 ]
 
 _PIECE = 256 * 1024
@@ -113,6 +114,20 @@ def read(path: Path, name: str, most: int, limits: BundleLimits = DEFAULT_LIMITS
     return None
 
 
+def stream(
+    path: Path, name: str, limits: BundleLimits = DEFAULT_LIMITS
+) -> tuple[int, Iterator[bytes]] | None:
+    """The size of a file in a bundle, unpacked, and its bytes; None if there is no such file.
+
+    Raises:
+        Invalid: as `extract`; what is wrong with the content only shows while it is read.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as archive:
+        found = [e for e in read_contents(archive.fileno(), limits).files if e.path == name]
+    return (found[0].size, _opened(path, found[0])) if found else None
+
+
 def entry_hint(listing: BundleListing, wanted: str, field: str = "main_entry") -> str:
     """The second half of `There is no main.py in the bundle: …`: what is there, and what to do.
 
@@ -152,6 +167,11 @@ def _named(paths: list[str]) -> str:
     if len(paths) > _NAMED:
         named.append(f"{len(paths) - _NAMED:,} more")
     return " and ".join(filter(None, (", ".join(named[:-1]), *named[-1:])))
+
+
+def _opened(path: Path, entry: Entry) -> Iterator[bytes]:
+    with path.open("rb") as archive:
+        yield from _checked(archive, entry)
 
 
 def _beginning(archive: BinaryIO, entry: Entry, most: int) -> bytes:

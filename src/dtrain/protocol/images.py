@@ -13,7 +13,8 @@ _NAME = re.compile(
     r"(?:@(?P<digest>[a-z0-9+._-]+:[0-9a-fA-F]{32,}))?",
     re.ASCII,
 )
-_HUB = "docker.io"
+HUB = "docker.io"
+"""The host of images whose names say none."""
 
 
 class ImageName(NamedTuple):
@@ -37,4 +38,4 @@ def image_name(text: str) -> ImageName | None:
     if not is_host and first != first.lower():
         return None
     version = found["digest"] or found["tag"] or "latest"
-    return ImageName(found["name"], version, first if is_host else _HUB)
+    return ImageName(found["name"], version, first if is_host else HUB)

@@ -312,12 +312,27 @@ class Worker(Answer, frozen=True, kw_only=True):
     """Whether its owner may answer offers on its page."""
     offers: list[int] = []
     """The jobs that are before its owner."""
+    takes_nothing: str | None = None
+    """Why it takes no new job now, as a sentence; None if it takes one."""
 
 
 class WorkerList(Answer, frozen=True, kw_only=True):
     """All workers that were ever enrolled and not forgotten."""
 
     workers: list[Worker]
+
+
+class WorkerSample(Answer, frozen=True, kw_only=True):
+    """How busy a worker's machine was in one minute, or on average in some that follow it."""
+
+    at: Moment
+    metrics: WorkerMetrics
+
+
+class WorkerSamples(Answer, frozen=True, kw_only=True):
+    """How busy a worker's machine was in the last 24 hours, oldest first."""
+
+    samples: list[WorkerSample]
 
 
 class WorkerFit(Answer, frozen=True, kw_only=True):

@@ -23,6 +23,17 @@ class Status(StrEnum):
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 
+class Sort(StrEnum):
+    """The order of a list of jobs."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    PRIORITY = "priority"
+    """The highest first, among equals the newest."""
+    LONGEST = "longest"
+    """The running ones, the longest first."""
+
+
 class Phase(StrEnum):
     """What is going on inside a status; a job in a final status has none."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .blobs import batches
 from .jobs import sealing
-from .store import artifacts, bundles, checkpoints, events, page_answers
+from .store import artifacts, bundles, checkpoints, events, page_answers, worker_samples
 
 if TYPE_CHECKING:
     from .services import Services
@@ -80,6 +80,7 @@ class Housekeeping:
         while services.database.write(prune) == _BATCH:
             pass
         services.database.write(partial(page_answers.prune, before=now - _ANSWER_AGE))
+        services.database.write(partial(worker_samples.prune, now=now))
 
     def _bundles(self, hashes: set[str]) -> set[str]:
         """Forget those of the bundles that nobody needs; which."""

@@ -78,10 +78,15 @@ def run(home: Path, build: Callable[[Settings], Served]) -> int:
             certificate.check(settings.tls_certificate, settings.tls_key)
         for lock in lock_data(settings):
             lock.close()
-        _check_port(settings)
+        hold = _take_port(settings)
     except DTrainError as error:
         sys.stderr.write(f"{error.detail}\n")
         return 2
+    with hold:
+        return _serve(home, settings, build)
+
+
+def _serve(home: Path, settings: Settings, build: Callable[[Settings], Served]) -> int:
     server = _granian(settings)
     refused = multiprocessing.Event()
     loader = partial(_load, home, build, os.getpid(), refused)
@@ -166,26 +171,35 @@ def _log_to_stderr(settings: Settings) -> None:
     http.setLevel(logging.ERROR)
 
 
-def _check_port(settings: Settings) -> None:
-    """Granian shares a port with whoever does so too; that is asked here, without sharing."""
+def _take_port(settings: Settings) -> socket.socket:
+    """Make sure that nobody else serves the port, until what is returned is closed.
+
+    Granian shares a port with whoever does so too. Who has it is asked here without sharing; and
+    since two servers that start at once would both find it free, each first takes a name for it.
+    The name is of Linux's abstract ones, which live as long as the process and no longer.
+    """
     host, port = settings.host, settings.port
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    hold = socket.socket(socket.AF_UNIX)
+    try:
+        hold.bind(f"\0dtrain-server-{host}-{port}")
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-        except OSError as error:
-            reasons = {
-                errno.EADDRINUSE: f"Port {port} is taken by another program; set DTRAIN_PORT to a"
-                f" free one, for example DTRAIN_PORT={port % 65535 + 1}.",
-                errno.EACCES: f"Port {port} is reserved for the system; set DTRAIN_PORT to one from"
-                " 1024 on.",
-                errno.EADDRNOTAVAIL: f"DTRAIN_HOST is {host}, which is no address of this machine;"
-                " set it to one that is, or to 0.0.0.0 for all of them.",
-            }
-            sentence = reasons.get(
-                error.errno or 0, f"{host}:{port} cannot be served ({error}); set DTRAIN_PORT."
-            )
-            raise Invalid(sentence) from error
+    except OSError as error:
+        hold.close()
+        reasons = {
+            errno.EADDRINUSE: f"Port {port} is taken by another program; set DTRAIN_PORT to a"
+            f" free one, for example DTRAIN_PORT={port % 65535 + 1}.",
+            errno.EACCES: f"Port {port} is reserved for the system; set DTRAIN_PORT to one from"
+            " 1024 on.",
+            errno.EADDRNOTAVAIL: f"DTRAIN_HOST is {host}, which is no address of this machine;"
+            " set it to one that is, or to 0.0.0.0 for all of them.",
+        }
+        sentence = reasons.get(
+            error.errno or 0, f"{host}:{port} cannot be served ({error}); set DTRAIN_PORT."
+        )
+        raise Invalid(sentence) from error
+    return hold
 
 
 def _end_with_signal(served: Served, locks: list[IO[bytes]]) -> None:

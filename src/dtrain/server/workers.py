@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict, NotFound, Unauthorized
-from dtrain.protocol.messages import Worker, WorkerList
+from dtrain.protocol.messages import Worker, WorkerList, WorkerSamples
 from dtrain.protocol.resources import Free, Request, free_of
 from dtrain.protocol.states import OnStop
 from dtrain.protocol.worker_messages import (
@@ -28,16 +28,19 @@ from dtrain.protocol.worker_messages import (
 
 from .jobs import claim, finish, presence
 from .rules.leases import LEASE, is_away
+from .rules.samples import thinned
 from .store import attempts as stored_attempts
 from .store import events as stored_events
 from .store import offers as stored_offers
-from .store import page_answers
+from .store import page_answers, worker_samples
 from .store import workers as stored
 from .store.database import moment, notice
 
 if TYPE_CHECKING:
     from .services import Services
 
+MAX_SAMPLES = worker_samples.KEPT
+"""Samples of a worker that are given at most."""
 MAX_HOLD = 10.0
 """Seconds for which a poll is held at most."""
 
@@ -134,6 +137,9 @@ def _beat(connection: sa.Connection, worker_id: str, message: Poll, now: float) 
         return _nothing(message)
     presence.hold(connection, worker_id, message)
     stored.beat(connection, worker_id, message, now)
+    minute_of = worker_samples.minute_of
+    if message.number == 1 or minute_of(now) != minute_of(row.last_seen):
+        worker_samples.add(connection, worker_id, message.metrics, now)
     if is_away(row.last_seen, now, left=False):
         stored_events.append(connection, "online", now, worker_id=worker_id, name=row.name)
     presence.reconcile(connection, worker_id, message, now)
@@ -165,7 +171,9 @@ def _find(connection: sa.Connection, worker_id: str, message: Poll, now: float) 
     assignment = None if message.draining else claim.repeated(connection, worker_id, secret)
     is_spent = claim.is_spent(connection, worker_id, secret)
     offers: list[int] = []
-    if message.draining or row.drained:
+    # The row may know better than a poll that has been held for a while.
+    takes_none = message.draining or row.draining or row.drained
+    if takes_none:
         claim.withdraw(connection, now, worker_id=worker_id)
     elif message.asks:
         offers = claim.offer(connection, worker_id, message, free, now)
@@ -182,9 +190,9 @@ def _find(connection: sa.Connection, worker_id: str, message: Poll, now: float) 
         secret_spent=is_spent,
         answers=answers,
     )
-    if message.draining or row.drained:
+    if takes_none:
         free = msgspec.structs.replace(free, slots=0)  # a new job must wake another worker
-    news = new_commands or is_spent or assignment is not None
+    news = new_commands or is_spent or assignment is not None or row.draining != message.draining
     news = news or sorted(offers) != sorted(message.offers)
     news = news or not {answer.id for answer in answers} <= set(message.answers)
     return _Found(answer, is_idle=not news, free=free)
@@ -291,6 +299,24 @@ def get(services: Services, worker_id: str) -> Worker:
     raise NotFound(f"There is no worker {worker_id}; `dtrain workers` lists the ones there are.")
 
 
+def samples(services: Services, worker_id: str, *, points: int = MAX_SAMPLES) -> WorkerSamples:
+    """How busy a worker was in the last 24 hours.
+
+    Args:
+        services: the server's parts.
+        worker_id: the worker.
+        points: how many samples are wanted at most; each is the mean of some that follow it.
+
+    Raises:
+        NotFound: there is no such worker.
+    """
+    now = services.clock.time()
+    with services.database.read() as connection:
+        stored.get(connection, worker_id)
+        found = worker_samples.of_worker(connection, worker_id, now)
+    return WorkerSamples(samples=thinned(found, points))
+
+
 def drain(services: Services, worker_id: str) -> Worker:
     """Let a worker finish what it runs and take nothing new, until it is resumed."""
     return _set_drained(services, worker_id, drained=True)
@@ -332,6 +358,7 @@ def forget(services: Services, worker_id: str, *, force: bool = False) -> None:
                 presence.give_up(connection, attempt, now)
         claim.withdraw(connection, now, worker_id=worker_id)
         stored.forget(connection, worker_id)
+        worker_samples.forget(connection, worker_id)
         stored_events.append(connection, "forgotten", now, worker_id=worker_id, name=row.name)
         notice(connection, topic(worker_id))
 
@@ -373,4 +400,22 @@ def _worker(row: stored.WorkerRow, jobs: list[int], offers: list[int], now: floa
         answer_on_page=row.answer_on_page,
         offers=offers,
         last_seen=moment(row.last_seen),
+        takes_nothing=_takes_nothing(row, len(jobs), now),
     )
+
+
+def _takes_nothing(row: stored.WorkerRow, running: int, now: float) -> str | None:
+    """Why a worker takes no new job, as a sentence."""
+    if row.left:
+        return "Its agent has ended; it takes jobs again once it is started."
+    if is_away(row.last_seen, now, left=False):
+        return "It has not been heard of; it takes jobs again once it reaches the server."
+    if row.drained:
+        return "It was told to finish what runs and take nothing new, until it is resumed."
+    if row.draining:
+        return "Its agent is ending: it finishes what runs and takes nothing new."
+    if running >= row.capacity.slots:
+        slots = row.capacity.slots
+        at_once = "one job" if slots == 1 else f"{slots} jobs"
+        return f"All of its slots are taken; it runs {at_once} at once."
+    return None

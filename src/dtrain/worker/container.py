@@ -22,6 +22,7 @@ import sys
 import tarfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,20 @@ from dtrain.protocol.states import Cause
 
 from . import layout
 from .engine import Engine, EngineAway, EngineRefused, Query, output, read
+from .engine_patience import until_done
 from .layout import read_if_there, write_all, write_durably
 from .ownership import give
-from .say import say
 
 _SLOW = 900.0
 """Seconds for the engine to unpack what a container needs."""
-_LONGEST_PAUSE = 5.0
-"""Seconds between two looks for an engine that is away."""
 _SAMPLES = (0.01, 1.0)
 """Seconds between two looks at the memory: first, and at last."""
 _KILLED = 128 + signal.SIGKILL
 _FULL = 0.99
 """The part of its memory that a container has used that the kernel ends for want of more."""
+_NO_ROOM = "no space left on device"
+_SHELL = ["/bin/sh", "-c"]
+"""What the engine makes of a command that is no list."""
 _SIGNALS = range(129, 193)
 """Exit codes that stand for a signal, as a container cannot say it otherwise."""
 
@@ -105,7 +107,8 @@ class StandIn:
         except EngineRefused as error:
             if self._wish is not None:
                 return {}
-            cause = Cause.IMAGE_FAILED if error.status == 404 else Cause.START_FAILED
+            is_full = _NO_ROOM in error.detail.lower()
+            cause = Cause.DISK_FULL if is_full else Cause.START_FAILED
             return {"cause": cause, "message": f"The container cannot be run: {error.detail}"}
         except _Lost as error:
             return {"cause": Cause.SHIM_LOST, "message": error.detail}
@@ -124,26 +127,21 @@ class StandIn:
 
     def _finished(self) -> dict[str, Any]:
         """The state of the container once it has ended, whatever the engine does meanwhile."""
-        pause = 0.1
-        while True:
-            try:
-                return self._followed()
-            except EngineAway as error:
-                if pause > _LONGEST_PAUSE / 4:
-                    say(f"{error.detail} The job is waited for.")
-                # One that is only slow has ended nothing.
-                is_slow = isinstance(error.__cause__, TimeoutError)
-                self._is_doubtful |= self._begun.exists() and not is_slow
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        return until_done(self._followed, self._doubt)
+
+    def _doubt(self, error: EngineAway) -> None:
+        is_slow = isinstance(error.__cause__, TimeoutError)  # one that is slow has ended nothing
+        self._is_doubtful |= self._begun.exists() and not is_slow
 
     def _followed(self) -> dict[str, Any]:
         state = self._engine.state(self._name)
-        if state is None:
-            if self._begun.exists():
-                raise _Lost("The container is gone: it was removed, or its engine lost it.")
+        if not self._begun.exists():
+            if state is not None:  # half made, or of an attempt of this name with another server
+                self._engine.remove(self._name)
             self._create()
             state = {"Status": "created"}
+        if state is None:
+            raise _Lost("The container is gone: it was removed, or its engine lost it.")
         if state["Status"] == "created":
             self._begin()
         else:
@@ -163,7 +161,7 @@ class StandIn:
         body = {**order.body, "Image": image, "User": f"{user}:{user}", "HostConfig": host}
         config = (self._engine.image(image) or {}).get("Config") or {}
         if order.args:
-            body["Cmd"] = [*(config.get("Cmd") or []), *order.args]
+            body |= _command_with(order.args, config)
         self._slow("/containers/create", body, {"name": self._name})
         if order.opens_folder and config.get("WorkingDir", "/") not in {"", "/"}:
             self._open_folder(config["WorkingDir"])
@@ -254,6 +252,16 @@ class StandIn:
         with contextlib.suppress(EngineAway):
             return bool(self._engine.info().get("LiveRestoreEnabled")) or self._engine.is_podman()
         return False
+
+
+def _command_with(args: list[str], config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The command of an image with arguments behind it, also where a shell has to hand them on."""
+    entrypoint, command = config.get("Entrypoint") or [], config.get("Cmd") or []
+    if entrypoint[:-1] == _SHELL:
+        return {"Entrypoint": [*_SHELL, f'{entrypoint[-1]} "$@"', "sh"], "Cmd": args}
+    if command[:-1] == _SHELL and not entrypoint:
+        return {"Cmd": [*_SHELL, f'{command[-1]} "$@"', "sh", *args]}
+    return {"Cmd": [*command, *args]}
 
 
 class _Memory:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from dtrain.protocol.errors import DTrainError, Invalid
 
-from .cgroups import CONTAINERS, Group
+from .cgroups import CONTAINERS, Group, make
 from .config import Config
 from .console import Console
 from .docker_settings import DockerSettings, complaint_of_volumes, volume
@@ -62,6 +63,8 @@ class Containers:
         memory = group.get("memory")
         self._place = memory and place_of(memory)
         """Of the control group that limits the memory of all jobs."""
+        if self._place is not None and config.docker_enabled:
+            _share_cpus(group, f"{self._place}/{CONTAINERS}", config.max_cpus)
         settings = _settings(config, socket, self._place)
         self.executor = DockerExecutor(host, settings, folder.path, key, self._engine, self.lost)
         """Runs jobs in them."""
@@ -145,6 +148,22 @@ def _settings(config: Config, socket: str, place: str | None) -> DockerSettings:
         user=_USER if config.uids is None else config.uids[0],
         parent=place and f"{place}/{CONTAINERS}",
     )
+
+
+def _share_cpus(group: Group, place: str, cpus: float | None) -> None:
+    """Have the limit of processors hold over all containers, where their group is not in `group`.
+
+    With version 2 it is: one folder limits everything. With version 1 the hierarchy of the
+    processors may have the worker's group elsewhere.
+    """
+    folder = group.get("cpu")
+    own = folder and place_of(folder)
+    if folder is None or not own or place.startswith(f"{own}/"):
+        return
+    shared = Path(folder.removesuffix(own)) / place.lstrip("/")
+    with suppress(OSError):  # then each container has the limit for itself
+        shared.mkdir(parents=True, exist_ok=True)
+        make({"cpu": str(shared)}, cpus=cpus)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

@@ -35,11 +35,11 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float | None = None
     """Processors likewise."""
     processes: int
+    """Processes and threads of each container."""
     user: int
     """The user and group of containers where the worker is root."""
     parent: str | None = None
     """The control group of all containers together, as the engine names it; None for its own."""
-    """Processes and threads of each container."""
 
 
 def volume(text: str) -> Volume:

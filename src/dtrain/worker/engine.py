@@ -11,8 +11,9 @@ import http.client
 import json
 import os
 import pwd
+import select
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -21,6 +22,8 @@ from dtrain.protocol.errors import DTrainError, Invalid
 _DEFAULT = "/var/run/docker.sock"
 _TIMEOUT = 60.0
 """Seconds for what an engine answers at once, if the machine is not too busy."""
+_MOMENT = 1.0
+"""Seconds within which all connections to an engine that ends are closed."""
 Query = Mapping[str, object]
 """The parameters of a request."""
 
@@ -200,6 +203,16 @@ class Engine:
 
     # The engine itself.
 
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Callable[[], bool]]:
+        """Be able to tell, within the block, whether the engine has gone away since its beginning.
+
+        What fails with an engine that ends, or in the hands of another program, does not say so.
+        """
+        filters = json.dumps({"container": ["dtrain-none"]})
+        with self.open("GET", "/events", timeout=None, query={"filters": filters}) as answer:
+            yield lambda: _has_ended(answer)
+
     def check(self) -> None:
         """Find out whether it answers, within seconds."""
         with self.open("GET", "/_ping", timeout=5) as answer:
@@ -247,6 +260,17 @@ def output(answer: http.client.HTTPResponse) -> Iterator[bytes]:
         while left and (piece := read(answer, min(left, _PIECE))):
             left -= len(piece)
             yield piece
+
+
+def _has_ended(answer: http.client.HTTPResponse) -> bool:
+    """Whether an answer ends now, or within a moment."""
+    while select.select([answer], [], [], _MOMENT)[0]:
+        try:
+            if not read_some(answer):
+                return True
+        except EngineAway:
+            return True
+    return False
 
 
 def socket_path(variables: Mapping[str, str]) -> str:

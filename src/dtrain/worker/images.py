@@ -26,8 +26,9 @@ from dtrain.protocol.spec import DOCKERFILE
 
 from . import layout, registries
 from .build_context import pack
-from .engine import Engine, EngineRefused, read_some
-from .say import say
+from .engine import Engine, EngineAway, read_some
+from .engine_patience import until_done
+from .say import say, say_as_it_is
 
 BUILT = "images"
 """The folder with a file for each image that was built, changed when that was used."""
@@ -36,6 +37,7 @@ REPOSITORY = "dtrain-build"
 
 _SPEAKS = 5.0
 """Seconds between two lines about how far a fetch is."""
+_BEGINNING = "Pulling from"
 _LAYER_ENDS = ("Pull complete", "Already exists", "Download complete")
 _OWN_BUILDKIT = 23
 """The first version of `docker` that has BuildKit in a plug-in."""
@@ -80,11 +82,23 @@ class ImageStep:
         Raises:
             DTrainError: it cannot be had.
         """
-        name = self._built() if self._order.name is None else self._fetched(self._order.name)
-        found = self._engine.image(name)
+        number = until_done(self._had)
+        layout.write_durably(str(self._folder / layout.IMAGE), number.encode())
+
+    def _had(self) -> str:
+        """The number of the image, once it is there."""
+        with self._engine.watched() as is_gone:
+            try:
+                name = self._order.name
+                name = self._built() if name is None else self._fetched(name)
+                found = self._engine.image(name)
+            except DTrainError as error:
+                if is_gone():
+                    raise EngineAway("The container engine has ended meanwhile.") from error
+                raise
         if found is None:
             raise DTrainError(f"The image {name} is not there after all; hand the job in again.")
-        layout.write_durably(str(self._folder / layout.IMAGE), found["Id"].encode())
+        return str(found["Id"])
 
     # Fetching.
 
@@ -93,20 +107,20 @@ class ImageStep:
         if image is None:
             raise DTrainError(f"{name!r} is no name of an image.")
         say(f"The image {name} is not here; it is fetched.")
-        headers = {}
         shown = registries.credentials(self._registries, image)
-        if shown:
-            headers["X-Registry-Auth"] = registries.encoded(shown)
-        query = _pulled(image)
+        headers = {"X-Registry-Auth": registries.encoded(shown)} if shown else {}
         try:
             with self._engine.open(
-                "POST", "/images/create", timeout=None, headers=headers, query=query
+                "POST", "/images/create", timeout=None, headers=headers, query=_pulled(image)
             ) as answer:
                 progress = _Progress()
                 for message in _messages(answer):
                     progress.show(message)
-        except EngineRefused as error:
-            raise DTrainError(f"The image {name} cannot be fetched: {error.detail}") from error
+        except EngineAway:
+            raise
+        except DTrainError as error:
+            why = registries.complaint(error.detail, image.registry, is_known=bool(shown))
+            raise DTrainError(f"The image {name} cannot be fetched: {why}") from error
         return name
 
     # Building.
@@ -149,8 +163,7 @@ class ImageStep:
             progress = _Progress()
             for message in _messages(answer):
                 if "stream" in message:
-                    sys.stdout.write(message["stream"])
-                    sys.stdout.flush()
+                    say_as_it_is(message["stream"])
                 else:
                     progress.show(message)
 
@@ -195,7 +208,11 @@ class _Progress:
         if status == "Downloading" and layer and detail.get("total"):
             self._layers[layer] = (detail.get("current", 0), detail["total"])
             self._tell()
-        elif status and ((not detail and status.endswith(_LAYER_ENDS)) or not layer):
+        elif status and (
+            (not detail and status.endswith(_LAYER_ENDS))
+            or status.startswith(_BEGINNING)
+            or not layer
+        ):
             say(f"{layer}: {status}" if layer else status)
 
     def _tell(self) -> None:
@@ -219,9 +236,9 @@ def _messages(answer: Any) -> Iterator[dict[str, Any]]:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             if line.strip():
-                yield json.loads(line)
+                yield json.loads(line.decode(errors="replace"))
     if rest.strip():
-        yield json.loads(rest)
+        yield json.loads(rest.decode(errors="replace"))
 
 
 def buildkit(variables: Mapping[str, str]) -> str | None:

@@ -10,10 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dtrain.protocol.images import ImageName
+from dtrain.protocol.images import HUB, ImageName
+
+from .say import say
 
 _HUB = "https://index.docker.io/v1/"
 """Under what name the configuration has Docker's own registry."""
+_DENIED = ("no basic auth credentials", "unauthorized", "authentication required", "denied")
+"""What an engine says of a registry that does not know who asks."""
 _HELP_TIME = 30.0
 """Seconds for a helper to answer."""
 
@@ -26,15 +30,38 @@ def folder_of(variables: Mapping[str, str]) -> Path:
 
 def credentials(folder: Path, image: ImageName) -> dict[str, str]:
     """What to show to the registry of an image, as `X-Registry-Auth` has it; empty if nothing."""
-    return _of(_config(folder), _HUB if image.registry == "docker.io" else image.registry)
+    return _of(_config(folder), _HUB if image.registry == HUB else image.registry)
 
 
 def all_credentials(folder: Path) -> dict[str, dict[str, str]]:
     """What to show to each registry that is known, as `X-Registry-Config` has it."""
     config = _config(folder)
-    names = {*config.get("auths", {}), *config.get("credHelpers", {})}
+    names = {*_table(config, "auths"), *_table(config, "credHelpers")}
     found = {name: _of(config, name) for name in names}
     return {name: one for name, one in found.items() if one}
+
+
+def complaint(detail: str, registry: str, *, is_known: bool) -> str:
+    """Why an image is not to be had, with what to do where that is a matter of credentials.
+
+    Args:
+        detail: the engine's own words.
+        registry: the host that was asked.
+        is_known: whether it was shown credentials.
+    """
+    said = detail.lower()
+    if "does not exist" in said or not any(word in said for word in _DENIED):
+        return detail
+    command = "docker login" if registry == HUB else f"docker login {registry}"
+    if is_known:
+        return (
+            f"the registry {registry} does not accept what Docker's configuration of the worker's"
+            f" user has for it; run {command} anew as that user ({detail})."
+        )
+    return (
+        f"the registry {registry} wants a name and a password; run {command} as the worker's user"
+        f" ({detail})."
+    )
 
 
 def encoded(content: object) -> str:
@@ -50,17 +77,31 @@ def _config(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def _table(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = content.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def _of(config: Mapping[str, Any], registry: str) -> dict[str, str]:
-    helper = config.get("credHelpers", {}).get(registry) or config.get("credsStore")
+    helper = _table(config, "credHelpers").get(registry) or config.get("credsStore")
     if helper:
         return _asked(str(helper), registry)
-    entry = config.get("auths", {}).get(registry) or {}
+    entry = _entry(_table(config, "auths"), registry)
     if entry.get("identitytoken"):
         return {"serveraddress": registry, "identitytoken": entry["identitytoken"]}
     with suppress(ValueError, TypeError, UnicodeDecodeError):
         name, colon, secret = base64.b64decode(entry.get("auth", "")).decode().partition(":")
         if colon:
             return {"serveraddress": registry, "username": name, "password": secret}
+    return {}
+
+
+def _entry(known: Mapping[str, Any], registry: str) -> dict[str, Any]:
+    """What is known of a registry, by its name or by an address that has it."""
+    for name, entry in known.items():
+        host = name.partition("://")[2] or name
+        if isinstance(entry, dict) and (name == registry or host.partition("/")[0] == registry):
+            return entry
     return {}
 
 
@@ -78,7 +119,10 @@ def _asked(helper: str, registry: str) -> dict[str, str]:
         )
         answer = json.loads(done.stdout)
         name, secret = answer["Username"], answer["Secret"]
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+    except OSError as error:
+        say(f"{command[0]}, which Docker's configuration names, cannot be run: {error.strerror}.")
+        return {}
+    except (subprocess.SubprocessError, ValueError, KeyError, TypeError):
         return {}
     if name == "<token>":
         return {"serveraddress": registry, "identitytoken": secret}

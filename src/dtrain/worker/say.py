@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def say(line: str) -> None:
     """Put a line into the job's log."""
-    print(line, flush=True)  # noqa: T201 -- the job's log
+    say_as_it_is(f"{line}\n")
+
+
+def say_as_it_is(text: str) -> None:
+    """Put a text into the job's log, as UTF-8 whatever the machine's locale is."""
+    sys.stdout.buffer.write(text.encode(errors="replace"))
+    sys.stdout.flush()

@@ -56,7 +56,7 @@ _LAST_WORDS = 15.0
 """Seconds for a program that stands in for something to kill that, and to say how it ended."""
 _LITTLE = 1024**2
 """Bytes; a disk with less room than this is full."""
-_NO_ROOM = "No space left on device"
+_NO_ROOM = "no space left on device"
 
 
 class Shim:
@@ -320,7 +320,7 @@ class Shim:
             return Cause.EXITED
         if self._memory.exceeded:
             return Cause.OUT_OF_MEMORY
-        if _NO_ROOM in (lines or "") or free_room(self._step["cwd"]) < _LITTLE:
+        if _NO_ROOM in (lines or "").lower() or free_room(self._step["cwd"]) < _LITTLE:
             self._message = "The disk of the worker was full."
             return Cause.DISK_FULL
         return Cause(self._step["failure"] or Cause.EXITED)

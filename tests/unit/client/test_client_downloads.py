@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.http_peer import Answer, Exchange, Peer
 
@@ -198,7 +198,6 @@ def test_second_download_of_the_same_waits_its_turn(
 PARTS = st.one_of(st.sampled_from(["..", ".", "", "a", "b\n", "\\", "link"]), st.text(max_size=8))
 
 
-@settings(deadline=None)
 @given(st.lists(PARTS, max_size=6).map("/".join))
 def test_no_name_leads_out_of_the_folder(
     tmp_path_factory: pytest.TempPathFactory, name: str

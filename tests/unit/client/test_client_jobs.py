@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.http_peer import Exchange, Peer
 from support.messages import SHA, job, job_json, worker
@@ -165,7 +165,6 @@ NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """What JSON has no other way to say."""
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.dictionaries(

@@ -14,7 +14,7 @@ from dtrain.protocol import routes
 from dtrain.protocol.states import Status
 from dtrain.server import workers
 from dtrain.server.auth import services
-from dtrain.server.jobs import read
+from dtrain.server.jobs import listing
 from dtrain.server.services import Services
 
 from .endpoint import TEXT, Endpoints
@@ -39,7 +39,7 @@ class _State(Collector):
 
     def collect(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("dtrain_jobs", "Jobs by status", labels=["status"])
-        counts = read.page(self._services, limit=1).counts
+        counts = listing.page(self._services, limit=1).counts
         for status in Status:
             jobs.add_metric([status], counts.get(status, 0))
         yield jobs
@@ -64,7 +64,7 @@ def healthz() -> Response:
 @api("GET", routes.READYZ, summary="Can the server work?", answer=TEXT)
 def readyz() -> Response:
     """`ready`, from a server whose database answers."""
-    read.page(services(), limit=1)
+    listing.page(services(), limit=1)
     return Response("ready\n", content_type=_PLAIN)
 
 

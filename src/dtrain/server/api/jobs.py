@@ -15,6 +15,7 @@ from dtrain.server.auth import services, submitter
 from dtrain.server.jobs import cancel as cancelling
 from dtrain.server.jobs import delete as deletion
 from dtrain.server.jobs import explain as explanation
+from dtrain.server.jobs import listing as lists
 from dtrain.server.jobs import read
 from dtrain.server.jobs import retry as retrial
 from dtrain.server.jobs import submit as submission
@@ -61,9 +62,9 @@ class JobsQuery(Query, frozen=True, kw_only=True):
     """Only jobs that were handed in by this very name."""
     q: Text | None = None
     """Only jobs with this text in their names, whatever its case."""
-    limit: Annotated[int, msgspec.Meta(ge=1, le=read.MAX_PAGE)] = 50
+    limit: Annotated[int, msgspec.Meta(ge=1, le=lists.MAX_PAGE)] = 50
     """Jobs on the page at most."""
-    cursor: Annotated[str, msgspec.Meta(pattern=read.CURSOR)] | None = None
+    cursor: Annotated[str, msgspec.Meta(pattern=lists.CURSOR)] | None = None
     """The `next` of the page before. It stays good while jobs come and go."""
 
 
@@ -109,7 +110,7 @@ def submit() -> Response:
 )
 def listing(query: JobsQuery) -> Response:
     """The jobs that match every filter, newest first, in pages."""
-    page = read.page(services(), **msgspec.structs.asdict(query))
+    page = lists.page(services(), **msgspec.structs.asdict(query))
     links = []
     if page.next is not None:
         following = urlencode({**request.args.to_dict(), "cursor": page.next})

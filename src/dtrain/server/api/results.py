@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Annotated
 
 import msgspec
@@ -14,7 +16,7 @@ from dtrain.server.jobs import checkpoints as kept_checkpoints
 from dtrain.server.jobs import contents, read
 from dtrain.server.jobs import metrics as recorded
 
-from .download import IMAGES, download
+from .download import IMAGES, disposition, download, ranged
 from .endpoint import BYTES, ZIP, Endpoints
 from .headers import DOWNLOAD_ASKS, DOWNLOAD_GIVES
 from .reading import Number, Query
@@ -133,3 +135,32 @@ def bundle(job_id: int) -> Response:
 def bundle_files(job_id: int) -> BundleContents:
     """What the bundle holds, with the sizes unpacked."""
     return contents.contents(services(), job_id)
+
+
+@api(
+    "GET",
+    routes.JOB_BUNDLE_FILE,
+    summary="Download a file of the bundle",
+    content=(BYTES,),
+    also=(206,),
+    errors=(416,),
+    asks=("Range",),
+    gives=("Accept-Ranges", "Content-Disposition"),
+)
+def bundle_file(job_id: int, path: str) -> Response:
+    """One file, unpacked, whole or a range of it. The path may hold slashes."""
+    size, content = contents.file(services(), job_id, path)
+    response = ranged(lambda start, end: _part(content, start, end), size, BYTES)
+    response.headers["Content-Disposition"] = disposition(PurePosixPath(path).name)
+    return response
+
+
+def _part(content: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
+    """The bytes from a first one up to, not including, a last one."""
+    at = 0
+    for piece in content:
+        if at < end and at + len(piece) > start:
+            yield piece[max(start - at, 0) : end - at]
+        at += len(piece)
+        if at >= end:
+            return

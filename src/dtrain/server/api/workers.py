@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
 from flask import request
 
 from dtrain.protocol import routes
-from dtrain.protocol.messages import OfferSettled, OwnerAnswer, Worker, WorkerList
+from dtrain.protocol.messages import (
+    OfferSettled,
+    OwnerAnswer,
+    Worker,
+    WorkerList,
+    WorkerSamples,
+)
 from dtrain.protocol.worker_messages import OfferList
 from dtrain.server import consent, workers
 from dtrain.server.auth import services
@@ -23,6 +32,13 @@ class ForgetQuery(Query, frozen=True, kw_only=True):
     """Also if it has jobs; they are given to others."""
 
 
+class SamplesQuery(Query, frozen=True, kw_only=True):
+    """How many samples are wanted."""
+
+    points: Annotated[int, msgspec.Meta(ge=1, le=workers.MAX_SAMPLES)] = workers.MAX_SAMPLES
+    """At most so many; each is the mean of some that follow each other."""
+
+
 @api("GET", routes.WORKERS, summary="List workers", answer=WorkerList)
 def listing() -> WorkerList:
     """All workers that were ever enrolled and not forgotten, by name."""
@@ -33,6 +49,18 @@ def listing() -> WorkerList:
 def show(worker_id: str) -> Worker:
     """One worker, by its id."""
     return workers.get(services(), worker_id)
+
+
+@api(
+    "GET",
+    routes.WORKER_SAMPLES,
+    summary="Show how busy a worker was",
+    query=SamplesQuery,
+    answer=WorkerSamples,
+)
+def samples(worker_id: str, query: SamplesQuery) -> WorkerSamples:
+    """The last 24 hours, a sample for each minute in which it was there."""
+    return workers.samples(services(), worker_id, points=query.points)
 
 
 @api("POST", routes.WORKER_DRAIN, summary="Give a worker nothing new", answer=Worker, errors=(507,))

@@ -8,11 +8,11 @@ import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict
-from dtrain.protocol.states import Status
+from dtrain.protocol.states import Cause, Status
 from dtrain.protocol.worker_messages import Finish, FinishAnswer
 from dtrain.server.rules.lifecycle import EndReported, Finished, advance
 from dtrain.server.rules.records import last_record
-from dtrain.server.store import artifacts, attempts, checkpoints, jobs
+from dtrain.server.store import artifacts, attempts, checkpoints, jobs, workers
 from dtrain.server.store.attempts import Attempt
 from dtrain.server.store.database import notice
 
@@ -36,6 +36,9 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
 
     def work(connection: sa.Connection) -> FinishAnswer:
         now = services.clock.time()
+        if message.cause is Cause.HANDED_BACK:
+            # Its agent stops: a poll of its that is still held must not take the job once more.
+            workers.update(connection, ref.worker_id, draining=True)
         job = jobs.lock(connection, ref.job_id)
         attempt = owned(connection, ref)
         if attempt.finish is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Invalid
-from dtrain.protocol.messages import MetricPage, MetricRecord
+from dtrain.protocol.messages import Job, MetricPage, MetricRecord
 from dtrain.server.rules.spans import FACTOR, Span, gathered, width_for
 from dtrain.server.store import metric_spans, metrics
 from dtrain.server.store.attempts import Attempt
@@ -64,6 +65,15 @@ def page(
         next=following,
         more=following < found.metric_records,
     )
+
+
+def samples(services: Services, jobs: Iterable[Job], most: int) -> dict[int, list[MetricRecord]]:
+    """Some records of each job's latest attempt, by the job's number: `most` of each at most."""
+    latest = [(job.id, job.attempt) for job in jobs if job.progress is not None]
+    if not latest:
+        return {}
+    with services.database.read() as connection:
+        return metrics.samples(connection, latest, most)
 
 
 def _thinned(connection: sa.Connection, attempt: Attempt, after: int, points: int) -> MetricPage:

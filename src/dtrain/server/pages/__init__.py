@@ -11,15 +11,32 @@ from flask import Flask, url_for
 from dtrain.protocol import routes
 from dtrain.server.auth import csrf_token
 
-from . import dashboard, formats, jobs, workers
+from . import (
+    cloning,
+    compare,
+    dashboard,
+    design,
+    files,
+    formats,
+    jobs,
+    previews,
+    waiting,
+    workers,
+)
 
 
 def register(app: Flask) -> None:
     """Add the pages, and what their templates call, to an application."""
     app.register_blueprint(dashboard.blueprint)
     app.register_blueprint(jobs.blueprint)
+    app.register_blueprint(files.blueprint)
+    app.register_blueprint(cloning.blueprint)
     app.register_blueprint(workers.blueprint)
-    app.jinja_env.filters.update(formats.FILTERS)
+    app.register_blueprint(compare.blueprint)
+    app.register_blueprint(design.blueprint)
+    app.jinja_env.filters.update(
+        formats.FILTERS, is_picture=previews.is_picture, shortfall=waiting.shortfall
+    )
     app.jinja_env.globals.update(api=_api, asset=_asset, csrf_token=csrf_token)
     app.jinja_env.finalize = formats.without_overrides
     app.jinja_env.trim_blocks = True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from dtrain.protocol.messages import (
     Artifact,
@@ -11,16 +12,22 @@ from dtrain.protocol.messages import (
     BundleEntry,
     Explanation,
     Job,
-    JobPage,
     LogLine,
     MetricRecord,
     Worker,
+    WorkerFit,
 )
 from dtrain.protocol.spec import JobSpec
-from dtrain.protocol.states import Status
+from dtrain.protocol.states import Sort, Status
 from dtrain.protocol.worker_messages import Offer
+from dtrain.server.jobs.attempts import AttemptRecord
+from dtrain.server.jobs.bulk import Action, Outcome
+from dtrain.server.jobs.listing import COUNTED, Choices, Listing
 
+from .commands import Commands
+from .estimate import Pace
 from .formats import number, percent
+from .sparklines import Sparkline
 
 
 @dataclass(frozen=True)
@@ -30,20 +37,39 @@ class JobFilter:
     status: str | None = None
     tag: str | None = None
     worker: str | None = None
+    submitter: str | None = None
     q: str | None = None
+    sort: str | None = None
     cursor: str | None = None
+    back: str | None = None
 
     def query(self, **changes: str | None) -> dict[str, str]:
         """The address's parameters after changes; a changed filter begins at the first page."""
         values: dict[str, str | None] = dict(vars(self))
         if changes:
-            values |= {"cursor": None, **changes}
+            values |= {"cursor": None, "back": None, **changes}
         return {name: value for name, value in values.items() if value}
 
     @property
     def narrows(self) -> bool:
         """Whether any job may be hidden."""
-        return bool(self.status or self.tag or self.worker or self.q)
+        return bool(
+            self.status or self.tag or self.worker or self.submitter or self.q or self._only_running
+        )
+
+    @property
+    def _only_running(self) -> bool:
+        return self.sort == Sort.LONGEST
+
+    def of_status(self, status: str | None) -> dict[str, str]:
+        """As `query`, for the jobs in a status; an order that has no other ones is given up."""
+        keeps = not self._only_running or status == Status.RUNNING
+        return self.query(status=status, sort=self.sort if keeps else None)
+
+    @property
+    def shown_status(self) -> str | None:
+        """The status of the jobs that are shown."""
+        return Status.RUNNING if self._only_running else self.status
 
 
 @dataclass(frozen=True)
@@ -62,8 +88,56 @@ class Tab:
 
     status: str | None
     label: str
-    count: int
+    count: str
     current: bool
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What was asked to be done to several jobs, and what became of each."""
+
+    action: Action | None
+    """None for what could not be done at all."""
+    each: list[Outcome]
+    complaint: str | None = None
+    """Why nothing was done."""
+
+    _DONE = MappingProxyType(
+        {
+            Action.CANCEL: "Cancel asked for",
+            Action.RETRY: "Handed in again",
+            Action.DELETE: "Deleted",
+        }
+    )
+
+    @property
+    def summary(self) -> str:
+        """In one sentence."""
+        if self.action is None:
+            return self.complaint or ""
+        done, asked = len(self.done), len(self.each)
+        jobs = "job" if asked == 1 else "jobs"
+        number = f"{done} {jobs}" if done == asked else f"{done} of {asked} {jobs}"
+        return f"{self._DONE[self.action]}: {number}."
+
+    @property
+    def done(self) -> list[Outcome]:
+        """The jobs to which it was done."""
+        return [one for one in self.each if one.refused is None]
+
+    @property
+    def refused(self) -> list[Outcome]:
+        """The jobs to which it was not done."""
+        return [one for one in self.each if one.refused is not None]
+
+
+@dataclass(frozen=True)
+class DeleteContext:
+    """The question before jobs are deleted, for browsers without JavaScript."""
+
+    job_ids: list[int]
+    filter: JobFilter
+    once: str
 
 
 @dataclass(frozen=True)
@@ -71,16 +145,45 @@ class JobListContext:
     """The list of jobs: part of the dashboard, and a fragment of its own."""
 
     now: datetime
-    listed: JobPage
+    listed: Listing
     filter: JobFilter
+    choices: Choices
+    """What it can be narrowed to."""
+    sparklines: dict[int, Sparkline]
+    """By the numbers of the jobs that have one."""
+    ends: dict[int, datetime]
+    """When jobs will probably be done."""
+    outcomes: Outcomes | None = None
+    """What has just been done to jobs."""
+
+    SORTS = (
+        (Sort.NEWEST, "Newest first"),
+        (Sort.OLDEST, "Oldest first"),
+        (Sort.PRIORITY, "Highest priority"),
+        (Sort.LONGEST, "Longest running"),
+    )
+
+    @property
+    def once(self) -> str:
+        """Makes what is asked for on this very page happen once, however often it is sent.
+
+        A retry makes a job, and the next page has another word for the next one.
+        """
+        return f"list-{self.listed.newest}"
 
     @property
     def tabs(self) -> list[Tab]:
         """All statuses, with the jobs in each."""
-        counts = self.listed.counts
-        every = Tab(None, "All", sum(counts.values()), not self.filter.status)
+        counts, current = self.listed.counts, self.filter.shown_status
+        is_whole = max(counts.values()) < COUNTED
+        every = Tab(None, "All", _count(sum(counts.values()), whole=is_whole), not current)
         return [every] + [
-            Tab(status, status.capitalize(), counts.get(status, 0), self.filter.status == status)
+            Tab(
+                status,
+                status.capitalize(),
+                _count(counts[status], whole=counts[status] < COUNTED),
+                current == status,
+            )
             for status in Status
         ]
 
@@ -93,6 +196,10 @@ class JobListContext:
     def nothing_yet(self) -> bool:
         """Whether no job was ever handed in."""
         return not self.filter.narrows and not sum(self.listed.counts.values())
+
+
+def _count(number: int, *, whole: bool) -> str:
+    return f"{number:,}" if whole else f"{number:,}+"
 
 
 @dataclass(frozen=True)
@@ -165,6 +272,7 @@ class LogTail:
 class HistoryEntry:
     """One thing that happened to a job."""
 
+    id: int
     at: datetime
     kind: str
     text: str
@@ -193,6 +301,29 @@ class JobContext:
     """The latest, newest first."""
     artifacts: list[Artifact]
     history: list[HistoryEntry]
+    """The latest, newest first."""
+    has_earlier: bool
+    """Whether more happened before that."""
+    attempts: list[AttemptRecord]
+    """The latest first."""
+    pace: Pace | None
+    """How fast the job goes while it runs, where its records tell."""
+
+    FITS = 20
+    """Workers that an explanation shows."""
+    FILES = 12
+    """Artifacts that the page shows."""
+
+    @property
+    def waited(self) -> timedelta | None:
+        """How long it took until a worker had it; None if none has."""
+        return self.attempts[-1].began - self.job.created_at if self.attempts else None
+
+    @property
+    def fits(self) -> list[WorkerFit]:
+        """What keeps the job off each worker, those first that are nearest to taking it."""
+        found = self.explanation.workers if self.explanation else []
+        return sorted(found, key=_distance)
 
     @property
     def tab(self) -> TabState:
@@ -210,12 +341,39 @@ class JobContext:
         return " ".join("" if part is None else str(part).lower() for part in parts)
 
 
+def _distance(fit: WorkerFit) -> tuple[bool, bool, bool, int, str]:
+    lasting = any(short.lasting for short in fit.shortfalls)
+    return fit.declined, lasting, fit.state != "online", len(fit.shortfalls), fit.worker
+
+
 @dataclass(frozen=True)
 class JobPageContext:
     """`/jobs/<id>`."""
 
     job: JobContext
     log: LogTail | None
+    commands: Commands
+
+
+@dataclass(frozen=True)
+class HistoryContext:
+    """`/jobs/<id>/history`."""
+
+    now: datetime
+    job: Job
+    entries: list[HistoryEntry]
+    """Newest first."""
+    is_latest: bool
+    """Whether nothing has happened since."""
+    has_earlier: bool
+
+
+@dataclass(frozen=True)
+class CloneContext:
+    """`/jobs/<id>/clone`."""
+
+    job: Job
+    form: SubmitForm
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import BinaryIO, cast
 
 from flask import Blueprint, redirect, render_template, request, url_for
@@ -9,12 +10,24 @@ from werkzeug.wrappers import Response
 
 from dtrain.protocol.errors import Invalid
 from dtrain.server.auth import services, submitter
-from dtrain.server.jobs import read, submit
+from dtrain.server.jobs import bulk, listing, metrics, submit
 
-from . import forms
-from .contexts import DashboardContext, JobFilter, JobListContext, SubmitForm
+from . import estimate, forms, sparklines
+from .contexts import (
+    DashboardContext,
+    DeleteContext,
+    JobFilter,
+    JobListContext,
+    Outcomes,
+    SubmitForm,
+)
 
 blueprint = Blueprint("dashboard", __name__)
+
+_SAMPLES = 32
+"""Points of a sparkline at most."""
+_SURELY = "delete-surely"
+_COMPARE = "compare"
 
 
 @blueprint.get("/")
@@ -48,29 +61,75 @@ def hand_in() -> Response:
     except Invalid as error:
         form = forms.refused_form(entries, error.detail, error.field)
         return Response(_page(form), 422, mimetype="text/html")
-    address = url_for("job_pages.show", job_id=job.id)
+    return _on_to(url_for("job_pages.show", job_id=job.id))
+
+
+@blueprint.post("/jobs/actions")
+def act() -> Response:
+    """Do something to the jobs that were chosen; back to the list, with what became of each."""
+    asked = request.form.get("action", "")
+    job_ids = _chosen()
+    once = request.form.get("once", "")[:100] or secrets.token_urlsafe(12)
+    if not job_ids:
+        return _told(Outcomes(None, [], "Choose the jobs first: tick the boxes before them."))
+    if asked == _COMPARE:
+        if len(job_ids) < 2:
+            return _told(Outcomes(None, [], "Choose two jobs or more to compare them."))
+        return _on_to("/compare?jobs=" + ",".join(map(str, job_ids)))
+    if asked == bulk.Action.DELETE:
+        question = DeleteContext(job_ids, _filter(), once)
+        return Response(render_template("delete_jobs.html", page=question), mimetype="text/html")
+    try:
+        action = bulk.Action.DELETE if asked == _SURELY else bulk.Action(asked)
+    except ValueError:
+        raise Invalid("There is no such action for jobs.", field="action") from None
+    each = bulk.act(services(), action, job_ids, by=submitter(), once=once)
+    return _told(Outcomes(action, each))
+
+
+def _chosen() -> list[int]:
+    values = request.form.getlist("job")
+    if len(values) > bulk.MAX_JOBS:
+        raise Invalid(f"Choose at most {bulk.MAX_JOBS} jobs at once.", field="job")
+    known = (value for value in values if value.isascii() and value.isdigit() and len(value) < 19)
+    return list(dict.fromkeys(map(int, known)))
+
+
+def _told(outcomes: Outcomes) -> Response:
+    return Response(_page(forms.empty_form(), outcomes), mimetype="text/html")
+
+
+def _on_to(address: str) -> Response:
     if request.headers.get("HX-Request"):
         return Response(status=204, headers={"HX-Redirect": address})
     return redirect(address, 303)
 
 
-def _page(form: SubmitForm) -> str:
+def _page(form: SubmitForm, outcomes: Outcomes | None = None) -> str:
     address = services().settings.public_url or request.host_url.rstrip("/")
-    page = DashboardContext(jobs=_listed(), form=form, address=address)
+    page = DashboardContext(jobs=_listed(outcomes), form=form, address=address)
     return render_template("dashboard.html", page=page)
 
 
-def _listed() -> JobListContext:
-    chosen = JobFilter(**{name: _parameter(name) for name in JobFilter.__dataclass_fields__})
-    listed = read.page(
-        services(),
-        status=chosen.status,
-        tag=chosen.tag,
-        worker=chosen.worker,
-        q=chosen.q,
-        cursor=chosen.cursor,
+def _listed(outcomes: Outcomes | None = None) -> JobListContext:
+    chosen, now = _filter(), services().clock.now()
+    listed = listing.sorted_page(services(), **vars(chosen))
+    records = metrics.samples(services(), listed.jobs, _SAMPLES)
+    lines = {job.id: sparklines.sparkline(job, records.get(job.id, [])) for job in listed.jobs}
+    ends = {job.id: estimate.end_of(job, records.get(job.id, []), now) for job in listed.jobs}
+    return JobListContext(
+        now=now,
+        listed=listed,
+        filter=chosen,
+        choices=listing.choices(services()),
+        sparklines={number: line for number, line in lines.items() if line},
+        ends={number: end for number, end in ends.items() if end},
+        outcomes=outcomes,
     )
-    return JobListContext(now=services().clock.now(), listed=listed, filter=chosen)
+
+
+def _filter() -> JobFilter:
+    return JobFilter(**{name: _parameter(name) for name in JobFilter.__dataclass_fields__})
 
 
 def _parameter(name: str) -> str | None:

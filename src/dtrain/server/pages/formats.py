@@ -59,7 +59,8 @@ def size(count: float) -> str:
 
 def memory(count: float) -> str:
     """Bytes of memory, in units of 1024³, as jobs ask for it."""
-    return f"{_plain(f'{count / 1024**3:.1f}')} GB"
+    units = count / 1024**3
+    return f"{_plain(f'{units:.1f}' if units >= 1 else f'{units:.2f}')} GB"
 
 
 def duration(length: timedelta | float) -> str:

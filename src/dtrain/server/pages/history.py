@@ -27,18 +27,34 @@ _SENTENCES = {
     "failed": "Failed",
     "cancelled": "Cancelled",
 }
+_BY = {"submitted": "Handed in by {by}", "cancel_asked": "Cancel asked for by {by}"}
+_EXPLAINED = {"failed", "retry_wait"}
+"""What the event's own message says more of."""
 
 
-def entries(events: Iterable[Event]) -> list[HistoryEntry]:
-    """The events of a job for people, newest first."""
-    found = [HistoryEntry(event.at, event.kind, _text(event)) for event in events]
-    return found[::-1]
+def entries(events: Iterable[Event], submitter: str | None = None) -> list[HistoryEntry]:
+    """The events of a job for people, in their order.
+
+    Args:
+        events: what happened.
+        submitter: who handed the job in.
+    """
+    return [
+        HistoryEntry(event.id, event.at, event.kind, _text(event, submitter)) for event in events
+    ]
 
 
-def _text(event: Event) -> str:
-    sentence = _SENTENCES.get(event.kind, event.kind)
+def _text(event: Event, submitter: str | None) -> str:
+    data = event.data
+    by = submitter if event.kind == "submitted" else data.get("by")
+    sentence = (_BY if by else _SENTENCES).get(event.kind) or _SENTENCES.get(event.kind)
+    if sentence is None:
+        return event.kind
     text = sentence.format(
-        attempt=event.data.get("attempt"), worker=event.data.get("worker") or "The worker"
+        attempt=data.get("attempt"), worker=data.get("worker") or "The worker", by=by
     )
-    reason = event.data.get("declined_because")
+    reason = data.get("declined_because")
+    if event.kind in _EXPLAINED:
+        reason = data.get("message")
+        text = text.partition(";")[0]
     return f"{text}: {reason}" if reason else text

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from dtrain.protocol.messages import Job
+from dtrain.protocol.errors import Invalid
+from dtrain.protocol.messages import Job, MetricRecord
 from dtrain.protocol.states import Status
 from dtrain.server.auth import services, submitter
-from dtrain.server.jobs import cancel, explain, logs, metrics, read, retry
+from dtrain.server.jobs import attempts, cancel, explain, logs, metrics, read, retry
 
-from . import history, series
-from .contexts import JobContext, JobPageContext, LogTail
+from . import commands, estimate, history, series
+from .contexts import HistoryContext, JobContext, JobPageContext, LogTail
 
 blueprint = Blueprint("job_pages", __name__)
 
 _LOG_LINES = 200
 _TABLE_RECORDS = 20
+_HISTORY = 20
 _CHART_POINTS = 200
 """Values of each series that tell which series there are."""
 
@@ -25,13 +29,33 @@ _CHART_POINTS = 200
 def show(job_id: int) -> str:
     """The page of a job."""
     context = _context(job_id)
-    return render_template("job.html", page=JobPageContext(context, _log_tail(context.job)))
+    page = JobPageContext(context, _log_tail(context.job), commands.commands(context.job))
+    return render_template("job.html", page=page)
 
 
 @blueprint.get("/fragments/jobs/<number:job_id>")
 def fragment(job_id: int) -> str:
     """The parts of the page that change with the job."""
     return render_template("_job.html", page=_context(job_id))
+
+
+@blueprint.get("/jobs/<number:job_id>/history")
+def show_history(job_id: int) -> str:
+    """All that has happened to a job, a page at a time."""
+    job = read.get(services(), job_id)
+    text = request.args.get("before", "")
+    if text and not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Invalid("The parameter before is the number of an event.", field="before")
+    before = int(text) if text else None
+    events, more = read.history(services(), job_id, before=before)
+    page = HistoryContext(
+        now=services().clock.now(),
+        job=job,
+        entries=history.entries(events, job.submitter),
+        is_latest=before is None,
+        has_earlier=more,
+    )
+    return render_template("history.html", page=page)
 
 
 @blueprint.get("/jobs/<number:job_id>/log")
@@ -66,6 +90,7 @@ def _context(job_id: int) -> JobContext:
     first = max(drawn.next - _TABLE_RECORDS, 0)
     latest = metrics.page(services(), job_id, attempt=job.attempt, after=first).records
     waits = job.status is Status.PENDING
+    happened, more = read.history(services(), job_id, limit=_HISTORY)
     return JobContext(
         now=services().clock.now(),
         job=job,
@@ -73,8 +98,18 @@ def _context(job_id: int) -> JobContext:
         charts=series.charts(drawn.records),
         records=latest[: -_TABLE_RECORDS - 1 : -1],
         artifacts=read.artifacts(services(), job_id).artifacts,
-        history=history.entries(read.events(services(), job_id).events),
+        history=history.entries(happened, job.submitter),
+        has_earlier=more,
+        attempts=attempts.attempts(services(), job_id),
+        pace=_pace(job, latest),
     )
+
+
+def _pace(job: Job, latest: Sequence[MetricRecord]) -> estimate.Pace | None:
+    if job.status is not Status.RUNNING or not latest:
+        return None
+    first = metrics.page(services(), job.id, attempt=job.attempt, limit=1).records
+    return estimate.pace(first[0], latest[-1]) if first else None
 
 
 def _log_tail(job: Job) -> LogTail | None:

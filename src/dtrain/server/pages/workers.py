@@ -15,7 +15,7 @@ from dtrain.protocol.messages import LONGEST_REASON, OwnerAnswer
 from dtrain.protocol.states import Status
 from dtrain.server import consent, workers
 from dtrain.server.auth import services
-from dtrain.server.jobs import read
+from dtrain.server.jobs import listing
 
 from .contexts import FilesContext, WorkerContext, WorkersContext
 
@@ -143,5 +143,5 @@ def _one(worker_id: str, complaint: str | None = None) -> WorkerContext:
 
 def _names() -> dict[int, str]:
     """What the running jobs are called."""
-    running = read.page(services(), status=Status.RUNNING, limit=read.MAX_PAGE).jobs
+    running = listing.page(services(), status=Status.RUNNING, limit=listing.MAX_PAGE).jobs
     return {job.id: job.name for job in running}

@@ -45,6 +45,18 @@ def listing(connection: sa.Connection, job_id: int, attempt: int | None = None) 
     ]
 
 
+def attempts_with_any(connection: sa.Connection, job_id: int) -> list[int]:
+    """The numbers of a job's attempts that left something, rising."""
+    return list(
+        connection.execute(
+            sa.select(artifacts.c.attempt)
+            .where(artifacts.c.job_id == job_id)
+            .distinct()
+            .order_by(artifacts.c.attempt)
+        ).scalars()
+    )
+
+
 def needed(connection: sa.Connection, hashes: set[str]) -> set[str]:
     """Those of the blobs that an artifact, a checkpoint or a log is in."""
     used = sa.union(

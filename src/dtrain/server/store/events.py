@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -54,6 +55,26 @@ def of_job(connection: sa.Connection, job_id: int, limit: int) -> list[Event]:
     """The events of one job, oldest first."""
     rows = connection.execute(
         sa.select(events).where(events.c.job_id == job_id).order_by(events.c.id).limit(limit)
+    )
+    return [_event(row) for row in rows]
+
+
+def before(connection: sa.Connection, job_id: int, event_id: int | None, limit: int) -> list[Event]:
+    """The events of one job that came before an id, the latest first; None begins at the end."""
+    chosen = sa.select(events).where(events.c.job_id == job_id)
+    if event_id is not None:
+        chosen = chosen.where(events.c.id < event_id)
+    return [
+        _event(row) for row in connection.execute(chosen.order_by(events.c.id.desc()).limit(limit))
+    ]
+
+
+def of_job_and_kinds(connection: sa.Connection, job_id: int, kinds: Collection[str]) -> list[Event]:
+    """The events of one job that are of some kinds, oldest first."""
+    rows = connection.execute(
+        sa.select(events)
+        .where(events.c.job_id == job_id, events.c.kind.in_(kinds))
+        .order_by(events.c.id)
     )
     return [_event(row) for row in rows]
 

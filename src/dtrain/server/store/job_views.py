@@ -14,10 +14,7 @@ from dtrain.protocol.states import Phase, Reason, Status
 
 from .database import moment
 from .jobs import missing
-from .schema import artifacts, attempts, bundles, checkpoints, job_tags, jobs, workers
-
-_MANY = 1000
-"""Jobs with a tag beyond which it does not matter how many there are."""
+from .schema import artifacts, attempts, bundles, checkpoints, jobs, workers
 
 
 def get(connection: sa.Connection, job_id: int) -> Job:
@@ -38,97 +35,29 @@ def of_ids(connection: sa.Connection, job_ids: Sequence[int]) -> list[Job]:
     return [_job(row) for row in connection.execute(query)]
 
 
-def page(
+def of_query(
     connection: sa.Connection,
-    *,
-    status: Sequence[Status] = (),
-    tags: Sequence[str] = (),
-    worker: str | None = None,
-    submitter: str | None = None,
-    text: str | None = None,
-    before: int | None = None,
+    matching: sa.Select[Any],
+    order: Sequence[sa.ColumnElement[Any]],
     limit: int,
 ) -> list[Job]:
-    """Jobs, newest first: those that match every filter given, with numbers below `before`."""
-    where: list[sa.ColumnElement[bool]] = []
-    if worker:
-        named = sa.or_(workers.c.id == worker, workers.c.name == worker)
-        ids = connection.execute(sa.select(workers.c.id).where(named)).scalars().all()
-        where.append(jobs.c.worker_id.in_(ids))
-    if submitter:
-        where.append(jobs.c.submitter == submitter)
-    if text:
-        where.append(jobs.c.name.icontains(text, autoescape=True))
-    matching = (
-        _tagged(_rarest_first(connection, tags), status, where, before, limit)
-        if tags
-        else _by_status(status, where, before, limit)
-    )
-    query = _view().where(jobs.c.id.in_(matching)).order_by(jobs.c.id.desc())
+    """The first of the jobs whose numbers a query gives, in an order."""
+    query = _view().where(jobs.c.id.in_(matching)).order_by(*order).limit(limit)
     return [_job(row) for row in connection.execute(query)]
 
 
-def _rarest_first(connection: sa.Connection, tags: Sequence[str]) -> list[str]:
-    """The tags in the order of how many jobs carry them, as far as that needs to be known."""
-    if len(tags) < 2:
-        return list(tags)
+def counts(connection: sa.Connection, most: int | None = None) -> dict[str, int]:
+    """How many jobs there are in each status, zeros included.
 
-    def carriers(tag: str) -> int:
-        some = sa.select(job_tags.c.job_id).where(job_tags.c.tag == tag).limit(_MANY)
-        return connection.execute(
-            sa.select(sa.func.count()).select_from(some.subquery())
-        ).scalar_one()
-
-    return sorted(tags, key=carriers)
-
-
-def _tagged(
-    tags: Sequence[str],
-    status: Sequence[Status],
-    where: Sequence[sa.ColumnElement[bool]],
-    before: int | None,
-    limit: int,
-) -> sa.Select[Any]:
-    """The newest jobs that carry all of the tags, found from the first of these."""
-    first, *others = tags
-    query = (
-        sa.select(job_tags.c.job_id)
-        .join(jobs, jobs.c.id == job_tags.c.job_id)
-        .where(job_tags.c.tag == first, *where)
-        .order_by(job_tags.c.job_id.desc())
-        .limit(limit)
-    )
-    for tag in others:
-        other = job_tags.alias()
-        query = query.where(
-            sa.exists().where(other.c.tag == tag, other.c.job_id == job_tags.c.job_id)
-        )
-    if status:
-        query = query.where(jobs.c.status.in_(status))
-    return query if before is None else query.where(job_tags.c.job_id < before)
-
-
-def _by_status(
-    status: Sequence[Status],
-    where: Sequence[sa.ColumnElement[bool]],
-    before: int | None,
-    limit: int,
-) -> sa.Select[Any]:
-    """The newest jobs, with several statuses those of each: every part is read off an index."""
-
-    def newest(*more: sa.ColumnElement[bool]) -> sa.Select[Any]:
-        query = sa.select(jobs.c.id).where(*where, *more).order_by(jobs.c.id.desc()).limit(limit)
-        return query if before is None else query.where(jobs.c.id < before)
-
-    if len(status) < 2:
-        return newest(*(jobs.c.status == one for one in status))
-    parts = [sa.select(newest(jobs.c.status == one).subquery().c.id) for one in status]
-    either = sa.union_all(*parts).subquery()
-    return sa.select(either.c.id).order_by(either.c.id.desc()).limit(limit)
-
-
-def counts(connection: sa.Connection) -> dict[str, int]:
-    """How many jobs there are in each status, zeros included."""
+    Args:
+        connection: a reading one.
+        most: how far to count at most, so that it takes no longer with more jobs.
+    """
+    if most is not None:
+        each = [sa.select(jobs.c.id).where(jobs.c.status == one).limit(most) for one in Status]
+        numbers = [sa.select(sa.func.count()).select_from(one.subquery()) for one in each]
+        row = connection.execute(sa.select(*(one.scalar_subquery() for one in numbers))).one()
+        return dict(zip(map(str, Status), row, strict=True))
     rows = connection.execute(sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status))
     return dict.fromkeys(map(str, Status), 0) | {row[0]: row[1] for row in rows}
 

@@ -77,6 +77,7 @@ jobs = Table(
     ),
     Index(None, "status", "request_key", "priority", "id"),
     Index(None, "status", "id"),
+    Index(None, "status", "priority", "id"),
     Index(None, "worker_id", "id"),
     Index(None, "submitter", "id"),
     Index(None, "not_before"),
@@ -153,6 +154,16 @@ workers = Table(
     Column("left", Boolean, nullable=False),
     Column("enrolled_at", Double, nullable=False),
     Column("last_seen", Double, nullable=False),
+)
+
+worker_samples = Table(
+    "worker_samples",
+    metadata,
+    Column("worker_id", String(36), nullable=False),
+    # Counted from the epoch.
+    Column("minute", Integer, nullable=False),
+    Column("metrics", Text, nullable=False),
+    PrimaryKeyConstraint("worker_id", "minute"),
 )
 
 offers = Table(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import datetime
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -41,6 +40,7 @@ from dtrain.worker.container_body import (
 )
 from dtrain.worker.container_environment import environment_order
 from dtrain.worker.docker_settings import DockerSettings
+from dtrain.worker.dockerfile import has_command
 from dtrain.worker.engine import Engine, EngineAway, EngineRefused
 from dtrain.worker.images import BUILT, ImageOrder
 from dtrain.worker.layout import read_if_there
@@ -56,8 +56,6 @@ log = logging.getLogger(__name__)
 _IMAGE_LIMIT = 7200.0
 """Seconds for fetching or building an image, large ones over a slow line included."""
 _ENVIRONMENT_LIMIT = 3600.0
-_COMMAND = re.compile(r"\s*(CMD|ENTRYPOINT)\s", re.IGNORECASE)
-_STAGE = re.compile(r"\s*FROM\s", re.IGNORECASE)
 _PYTHON = """\
 program=$(command -v python || command -v python3) || {
     echo "The image has no Python; name another one, or add it in a Dockerfile."
@@ -185,7 +183,7 @@ class DockerExecutor:
         if dockerfile.is_file():
             image = None
             steps = [self._image(folder, None)]
-            own_command = _has_command(dockerfile)
+            own_command = has_command(dockerfile.read_text(errors="replace"))
             file = None
         else:
             name = folder.assignment.spec.image or self._settings.image
@@ -328,16 +326,6 @@ def _requirements(folder: AttemptFolder) -> str | None:
             " export), install it in a Dockerfile, or ask for the executor venv.",
         )
     return None if kind_of(name) is Kind.REQUIREMENTS and blank(path) else name
-
-
-def _has_command(dockerfile: Path) -> bool:
-    """Whether the last stage of a Dockerfile says what is to be run."""
-    found = False
-    for line in dockerfile.read_text(errors="replace").splitlines():
-        if _STAGE.match(line):
-            found = False
-        found = found or _COMMAND.match(line) is not None
-    return found
 
 
 def _write(folder: AttemptFolder, name: str, order: msgspec.Struct) -> None:
