@@ -1,9 +1,9 @@
 """Measure DTrain, the floor of this machine and the peers that are here: `make bench`.
 
-    make bench                              a short form of what takes no large preparation
-    make bench ARGS="--long"                all of it, in full
+    make bench                              in a quarter of an hour, in middling sizes
+    make bench ARGS="--trial"               in five minutes, with few samples and small sizes
+    make bench ARGS="--long"                in full: a million lines, jobs, points
     make bench ARGS="--only live_log"       one measurement; may be repeated
-    make bench ARGS="--trial"               a few samples of everything, to see that it works
 
 The table goes to stdout, and with the raw samples to benchmarks/results/. Everything that is
 measured runs as real processes with real durability, the workers with the best isolation that the
@@ -15,9 +15,9 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -29,12 +29,12 @@ from dtrain import __version__
 from . import (
     bundles,
     fleet,
-    floor,
     idle,
     large_queue,
     live_log,
     log_ingest,
     log_reading,
+    machine,
     metrics,
     peers,
     submit_latency,
@@ -42,11 +42,11 @@ from . import (
 )
 from .place import Form, Place
 from .report import Report, say
-from .table import document, markdown
+from .samples import summary
+from .table import document, markdown, number
 
 HERE = Path(__file__).parent
 MEASUREMENTS: dict[str, Callable[[Place, Report], None]] = {
-    "floor": floor.measure,
     "submit_latency": submit_latency.measure,
     "throughput": throughput.measure,
     "peers": peers.measure,
@@ -59,26 +59,25 @@ MEASUREMENTS: dict[str, Callable[[Place, Report], None]] = {
     "fleet": fleet.measure,
     "large_queue": large_queue.measure,
 }
-ONLY_LONG = {"fleet", "large_queue"}
-"""What the short form leaves out: their preparation alone takes minutes."""
 
 
 def main() -> int:
     """Measure, and print the table; the exit status is 1 where something could not be measured."""
     options = _options()
-    chosen = options.only or [
-        name for name in MEASUREMENTS if options.form != "short" or name not in ONLY_LONG
-    ]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM."))
     started = datetime.datetime.now(datetime.UTC)
     report = Report(HERE / "results" / started.strftime("%Y-%m-%d-%H%M%S"))
     facts = _facts(started, options.form)
-    for name in chosen:
+    begin = time.monotonic()
+    for name in options.only or MEASUREMENTS:
         say(f"{name} …")
+        report.machine(f"before {name}")
         _measure(name, report, options)
-    facts["load average at the end"] = _load()
-    table = markdown(report.rows, facts, report.failures)
+    report.machine("at the end")
+    facts |= _course(report, time.monotonic() - begin)
+    table = markdown(report.rows, facts, report.failures, report.left_out)
     (report.folder / "table.md").write_text(table)
-    told = document(report.rows, facts, report.failures)
+    told = document(report.rows, facts, report.failures, report.left_out)
     (report.folder / "table.json").write_text(json.dumps(told, indent=2) + "\n")
     sys.stdout.write(table)
     say(f"Kept in {report.folder}")
@@ -94,6 +93,8 @@ def _measure(name: str, report: Report, options: argparse.Namespace) -> None:
         MEASUREMENTS[name](Place(folder, options.form), report)
     except Exception as error:  # one measurement that fails takes no other with it
         report.fail(name, error)
+        for output in folder.glob("*/*.log"):
+            shutil.copy(output, report.folder / f"{name}-{output.parent.name}-{output.name}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     say(f"    {time.monotonic() - begin:.0f} s")
@@ -103,8 +104,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     forms = parser.add_mutually_exclusive_group()
     for form, meaning in (
-        ("long", "all of it, in full"),
-        ("trial", "a few samples of everything, to see that it works"),
+        ("long", "everything in full size"),
+        ("trial", "few samples and small sizes of everything, in five minutes"),
     ):
         forms.add_argument(f"--{form}", action="store_const", const=form, dest="form", help=meaning)
     parser.set_defaults(form="short")
@@ -121,25 +122,24 @@ def _options() -> argparse.Namespace:
 
 
 def _facts(started: datetime.datetime, form: Form) -> dict[str, str]:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     return {
         "DTrain": f"{__version__}, Python {platform.python_version()}",
-        "machine": f"{len(os.sched_getaffinity(0))} cores ({_processor()}), {memory:.0f} GiB,"
-        f" Linux {platform.release()}",
+        "machine": machine.description(),
         "date": f"{started:%Y-%m-%d}, {form} form",
-        "load average at the start": _load(),
+        "load average at the start": machine.load(),
     }
 
 
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _load() -> str:
-    return f"{os.getloadavg()[0]:.1f}"
+def _course(report: Report, seconds: float) -> dict[str, str]:
+    """What can be said at the end alone."""
+    loops = summary(report.loops)
+    return {
+        "load average at the end": machine.load(),
+        machine.LOOP: f"median {number(loops.median)} ms,"
+        f" {number(min(report.loops))} – {number(max(report.loops))} ms;"
+        f" {machine.USUAL} ms is usual on an idle machine",
+        "took": f"{seconds / 60:.1f} minutes",
+    }
 
 
 if __name__ == "__main__":

@@ -44,14 +44,14 @@ def measure(place: Place, report: Report) -> None:
     """The workers speak the real protocol, all of them from one process beside the server."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    workers, streams = place.pick(500, 2000), place.pick(50, 200)
+    workers, streams = place.pick(500, 2000, trial=100), place.pick(50, 200, trial=20)
     held = {"DTRAIN_MAX_HELD_POLLS": workers + 100, "DTRAIN_MAX_STREAMS": streams + 100}
     bundle = place.bundle({"main.py": "print('ok')\n"})
     with place.server(**held) as server, dtrain.Client(server.url) as client:
         job = client.submit(bundle)
         client.jobs.cancel(job.id)
         seen, sent = asyncio.run(
-            _run(server, job.bundle.sha256, workers, streams, seconds=place.pick(15, 60))
+            _run(server, job.bundle.sha256, workers, streams, seconds=place.pick(15, 60, trial=5))
         )
         online = sum(worker.state == "online" for worker in client.workers.list())
         memory = server.memory() / 1024**2

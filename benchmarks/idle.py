@@ -24,7 +24,7 @@ def measure(place: Place, report: Report) -> None:
         ]
         begin = time.monotonic()
         used = [program.cpu_seconds() for _, program, _, _ in programs]
-        time.sleep(place.pick(20, 120))
+        time.sleep(place.pick(30, 120, trial=15))
         seconds = time.monotonic() - begin
         for before, (subject, program, memory, share) in zip(used, programs, strict=True):
             percent = (program.cpu_seconds() - before) / seconds * 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ import dtrain
 
 from . import postgres, seeding
 from .place import Place, Server
-from .programs import timed
+from .programs import milliseconds
 from .report import Report
 from .table import Target
 from .wire import WireWorker
@@ -30,6 +31,9 @@ _BOUNDS = {
 def measure(place: Place, report: Report) -> None:
     """On SQLite and on PostgreSQL, at three sizes."""
     for title in ("SQLite", "PostgreSQL"):
+        if title == "PostgreSQL" and postgres.programs() is None:
+            report.leave_out(title, "it is not installed: apt-get install postgresql")
+            continue
         with ExitStack() as stack:
             folder = place.new_folder(title)
             if title == "SQLite":
@@ -45,14 +49,14 @@ def _measure_database(place: Place, report: Report, title: str, folder: Path, ur
         for number in range(seeding.WORKERS):
             WireWorker(server.url, server.worker_token, f"seeded-{number}")
     present = 1
-    for size in place.sizes(*SIZES):
+    for size in place.sizes(*SIZES, trial=10_000, short=100_000):
         seeding.seed(url, present, size)
         present = size
         with (
             Server(folder, {"DATABASE_URL": url}) as server,
             dtrain.Client(server.url) as client,
         ):
-            count = place.pick(20, 100)
+            count = place.pick(20, 100, trial=10)
             found = _asked(client, count) | _polled(server, count)
         for what, samples in found.items():
             bound = _BOUNDS[what] if size == SIZES[-1] else None
@@ -69,12 +73,10 @@ def _asked(client: dtrain.Client, count: int) -> dict[str, list[float]]:
         "list by worker": lambda: client.jobs.list(worker="seeded-3"),
         "search for a text": lambda: client.jobs.list(q=seeding.RARE),
     }
-    samples: dict[str, list[float]] = {}
+    samples = {}
     for what, ask in asked.items():
         ask()
-        for _ in range(count):
-            with timed(samples.setdefault(what, [])):
-                ask()
+        samples[what] = [milliseconds(ask) for _ in range(count)]
     return samples
 
 
@@ -84,10 +86,10 @@ def _polled(server: Server, count: int) -> dict[str, list[float]]:
     polls: list[float] = []
     claims: list[float] = []
     for _ in range(count):
-        with timed(polls):
-            worker.poll(draining=True)
-        with timed(claims):
-            assignment = worker.poll()
+        polls.append(milliseconds(lambda: worker.poll(draining=True)))
+        begin = time.perf_counter()
+        assignment = worker.poll()
+        claims.append((time.perf_counter() - begin) * 1000)
         if assignment is None:
             raise RuntimeError("Jobs wait, but a worker that asks gets none.")
         worker.finish(assignment)

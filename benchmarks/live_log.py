@@ -10,6 +10,7 @@ import dtrain
 from dtrain.client.stream import content
 from dtrain.protocol.messages import LogPiece
 
+from . import floor
 from .place import DTRAIN, PATIENCE, Place
 from .programs import clean_environment
 from .report import Report
@@ -18,23 +19,27 @@ from .table import Target
 MEASURE = "line printed → seen"
 _PAUSE = 0.02
 _SCRIPT = f"""import sys, time
-time.sleep(2)
+time.sleep(float(sys.argv[2]))
 for _ in range(int(sys.argv[1])):
     print(time.monotonic_ns(), flush=True)
     time.sleep({_PAUSE})
 """
+_START = "4"
+"""Seconds in which those who follow are there before the first line."""
 
 
 def measure(place: Place, report: Report) -> None:
     """By the job's stream of events, and by `dtrain logs -f`."""
-    count = place.pick(300, 3000)
+    count = place.pick(300, 3000, trial=100)
     bundle = place.bundle({"main.py": _SCRIPT})
     with (
         place.server() as server,
         place.worker(server),
         dtrain.Client(server.url) as client,
     ):
-        job = client.submit(bundle, args=[str(count)])
+        piped = floor.piped_line_milliseconds(bundle / "main.py", str(count), "0")
+        report.add(MEASURE, "a pipe alone", "ms", piped, role="floor")
+        job = client.submit(bundle, args=[str(count), _START])
         seen: list[float] = []
         follower = threading.Thread(target=_follow, args=(client, job.id, seen))
         follower.start()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import dtrain
 
+from . import floor
 from .place import PATIENCE, Place, first_number
-from .programs import MemoryWatch, timed, wait_for
+from .programs import MemoryWatch, milliseconds, wait_for
 from .report import Report
 from .table import Target
 from .wire import WireWorker
@@ -36,7 +38,8 @@ def measure(place: Place, report: Report) -> None:
 
 
 def _measure_rates(place: Place, report: Report) -> None:
-    sizes = place.sizes(10_000, 100_000, 1_000_000)
+    sizes = place.sizes(10_000, 100_000, 1_000_000, trial=100_000)
+    kept = place.new_folder("kept") / "log"
     bundle = place.bundle({"main.py": PRINT})
     with (
         place.server() as server,
@@ -44,16 +47,26 @@ def _measure_rates(place: Place, report: Report) -> None:
         dtrain.Client(server.url) as client,
     ):
         for lines in sizes:
+            ways = {
+                "DTrain": partial(_rate, client, bundle, lines),
+                "a pipe into a file, fsync": partial(
+                    floor.piped_lines_rate, bundle / "main.py", kept, lines
+                ),
+            }
             with MemoryWatch([server, worker]) as watch:
-                rates = [_rate(client, bundle, lines) for _ in range(place.pick(1, 3))]
-            whole = lines == 1_000_000
-            report.add(
-                f"log of {lines:,} lines of {LINE} bytes → readable",
-                "DTrain",
-                "lines/s",
-                rates,
-                target=Target(median=250_000) if whole else None,
-            )
+                rates = floor.in_turn(ways, place.pick(2, 3, trial=1))
+            measure = f"log of {lines:,} lines of {LINE} bytes → readable"
+            target = Target(median=250_000) if lines == 1_000_000 else None
+            for subject, found in rates.items():
+                own = subject == "DTrain"
+                report.add(
+                    measure,
+                    subject,
+                    "lines/s",
+                    found,
+                    role="dtrain" if own else "floor",
+                    target=target if own else None,
+                )
             for title, before, peak in zip(
                 ("server", "worker and its job"), watch.before, watch.peak, strict=True
             ):
@@ -76,14 +89,14 @@ def _measure_appends(place: Place, report: Report) -> None:
         if assignment is None:
             raise RuntimeError("A job waits, but a worker that asks gets none.")
         offset = 0
-        for megabytes in place.sizes(1, 10, 100):
+        for megabytes in place.sizes(1, 10, 100, trial=10):
             while offset < megabytes * _MEGABYTE:
                 worker.append(assignment, offset, piece)
                 offset += len(piece)
             samples: list[float] = []
-            for _ in range(place.pick(20, 100)):
-                with timed(samples):
-                    worker.append(assignment, offset, piece)
+            for _ in range(place.pick(20, 100, trial=10)):
+                append = partial(worker.append, assignment, offset, piece)
+                samples.append(milliseconds(append))
                 offset += len(piece)
             report.add(
                 f"append 64 KiB to a log of {megabytes} MiB", "DTrain, by HTTP", "ms", samples

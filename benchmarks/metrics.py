@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import dtrain
 from dtrain.protocol import routes
 from dtrain.protocol.messages import MetricPage
 
 from .place import PATIENCE, Place
-from .programs import timed
+from .programs import milliseconds
 from .report import Report
 from .table import Target
 
@@ -29,17 +31,15 @@ def measure(place: Place, report: Report) -> None:
         place.worker(server),
         dtrain.Client(server.url) as client,
     ):
-        for records in place.sizes(*_TARGETS, short=100_000):
+        for records in place.sizes(*_TARGETS, trial=100_000, short=100_000):
             job = client.submit(bundle, args=[str(records)]).id
             client.jobs.wait(job, timeout=PATIENCE, raise_on_failure=True)
             path = routes.path(routes.JOB_METRICS, job_id=job)
-            samples: list[float] = []
-            for _ in range(place.pick(20, 100)):
-                with timed(samples):
-                    answer = client.transport.request("GET", path, query={"points": _POINTS})
-            page = answer.decode(MetricPage)
+            ask = partial(client.transport.request, "GET", path, query={"points": _POINTS})
+            page = ask().decode(MetricPage)
             if page.records[-1].seq != records - 1:
                 raise RuntimeError(f"Of {records} records {page.records[-1].seq + 1} are there.")
+            samples = [milliseconds(ask) for _ in range(place.pick(20, 100, trial=10))]
             report.add(
                 f"{_POINTS:,} points of {records:,} records",
                 "DTrain",

@@ -74,18 +74,14 @@ class Place:
         folder.mkdir(parents=True)
         return folder
 
-    def pick(self, short: int, long: int) -> int:
+    def pick(self, short: int, long: int, *, trial: int) -> int:
         """How many or how much, by the form of the run."""
-        trial = max(short // 10, 1)
         return {"trial": trial, "short": short, "long": long}[self.form]
 
-    def sizes(self, *sizes: int, short: int | None = None) -> tuple[int, ...]:
-        """The sizes that are measured: all, up to `short` in a short run, the first in a trial."""
-        if self.form == "trial":
-            return sizes[:1]
-        if self.form == "short" and short is not None:
-            return tuple(size for size in sizes if size <= short)
-        return sizes
+    def sizes(self, *sizes: int, trial: int, short: int | None = None) -> tuple[int, ...]:
+        """The sizes that are measured: all, up to `short` or `trial` in a run of that form."""
+        most = {"trial": trial, "short": short, "long": None}[self.form]
+        return tuple(size for size in sizes if most is None or size <= most)
 
     def server(self, **settings: object) -> Server:
         """Start a server; settings go into its environment by their names."""
@@ -104,15 +100,14 @@ class Place:
             "isolation": "auto",
         }
         (folder / "config.json").write_text(json.dumps(configuration))
-        with (
-            Program([*DTRAIN, "worker", folder], folder, title="worker") as worker,
-            dtrain.Client(server.url) as client,
-        ):
-            wait_for(
-                lambda: any(one.state == "online" for one in client.workers.list()),
-                PATIENCE,
-                "the worker to join",
-            )
+        with Program([*DTRAIN, "worker", folder], folder, title="worker") as worker:
+            with dtrain.Client(server.url) as client:
+                wait_for(
+                    lambda: any(one.state == "online" for one in client.workers.list()),
+                    PATIENCE,
+                    "the worker to join",
+                    pause=0.1,
+                )
             yield worker
 
     def bundle(self, files: Mapping[str, str]) -> Path:

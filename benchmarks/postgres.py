@@ -63,10 +63,10 @@ def running(place: Place) -> Iterator[str]:
         options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": ""}
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         command = [*as_owner, str(found / "postgres"), "-D", str(data), *words]
-        address = f"postgresql://{_OWNER}:{password}@127.0.0.1:{port}/{_OWNER}"
+        address = f"{_OWNER}:{password}@127.0.0.1:{port}/{_OWNER}"
         with Program(command, place.new_folder("postgres"), title="postgres"):
-            wait_for(lambda: _answers(address), 60, "PostgreSQL to take calls")
-            yield address
+            wait_for(lambda: _answers(f"postgresql://{address}"), 60, "PostgreSQL to take calls")
+            yield f"postgresql+psycopg://{address}"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

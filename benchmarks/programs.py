@@ -8,8 +8,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -126,8 +126,10 @@ def clean_environment() -> dict[str, str]:
     }
 
 
-def wait_for(condition: Callable[[], T | None], seconds: float, what: str) -> T:
-    """Ask until the answer is true, and return it.
+def wait_for(
+    condition: Callable[[], T | None], seconds: float, what: str, *, pause: float = 0.02
+) -> T:
+    """Ask until the answer is true, with a pause in seconds between, and return it.
 
     Raises:
         TimeoutError: it has not become true in time.
@@ -136,7 +138,7 @@ def wait_for(condition: Callable[[], T | None], seconds: float, what: str) -> T:
     while not (answer := condition()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"Waited {seconds:g} s in vain for {what}.")
-        time.sleep(0.02)
+        time.sleep(pause)
     return answer
 
 
@@ -148,9 +150,8 @@ def free_port() -> int:
         return port
 
 
-@contextmanager
-def timed(samples: list[float], unit: float = 1000.0) -> Iterator[None]:
-    """Add how long the block took, in parts of a second (1000 for milliseconds)."""
+def milliseconds(work: Callable[[], object]) -> float:
+    """How long the work takes."""
     begin = time.perf_counter()
-    yield
-    samples.append((time.perf_counter() - begin) * unit)
+    work()
+    return (time.perf_counter() - begin) * 1000

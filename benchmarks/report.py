@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .machine import LOOP, loop_milliseconds
 from .samples import summary
 from .table import Role, Row, Target, number
 
@@ -19,6 +20,9 @@ class Report:
         self.folder = folder
         self.rows: list[Row] = []
         self.failures: list[str] = []
+        self.left_out: list[str] = []
+        self.loops: list[float] = []
+        """How long the fixed loop took in the course of the run, in milliseconds."""
 
     def add(
         self,
@@ -38,6 +42,17 @@ class Report:
         told = row.summary
         spread = f"{number(told.low)} – {number(told.high)}, n = {told.count}"
         say(f"    {subject}: {measure}: {number(told.median)} {unit} ({spread})")
+
+    def machine(self, when: str) -> None:
+        """Measure how fast the machine is at this moment."""
+        took = loop_milliseconds()
+        self.loops.append(took)
+        self.add(LOOP, when, "ms", [took], role="floor")
+
+    def leave_out(self, what: str, why: str) -> None:
+        """Keep that something is not measured because it is not here."""
+        self.left_out.append(f"{what}: {why}")
+        say(f"    {what}: {why}")
 
     def fail(self, what: str, error: Exception) -> None:
         """Keep that something could not be measured, and why."""

@@ -63,25 +63,40 @@ def met(row: Row, floor: Row | None) -> bool | None:
     return all(judged) if judged else None
 
 
-def markdown(rows: Sequence[Row], facts: Mapping[str, str], failures: Sequence[str] = ()) -> str:
-    """The whole table, with what the machine is above it and what could not be measured below."""
+def markdown(
+    rows: Sequence[Row],
+    facts: Mapping[str, str],
+    failures: Sequence[str] = (),
+    left_out: Sequence[str] = (),
+) -> str:
+    """The whole table, with what the machine is above it and what is not in it below."""
     lines = [f"- {name}: {value}" for name, value in facts.items()]
     for measure, group in _groups(rows):
         floor, own = _first(group, "floor"), _first(group, "dtrain")
         lines += ["", f"### {measure} ({group[0].unit})", "", _HEAD, _RULE]
         lines += [_line(row, floor, own) for row in group]
     if failures:
-        lines += ["", "### Not measured", "", *(f"- {failure}" for failure in failures)]
+        lines += ["", "### Failed", "", *(f"- {failure}" for failure in failures)]
+    if left_out:
+        lines += ["", "### Not here", "", *(f"- {one}" for one in left_out)]
     return "\n".join(lines) + "\n"
 
 
 def document(
-    rows: Sequence[Row], facts: Mapping[str, str], failures: Sequence[str] = ()
+    rows: Sequence[Row],
+    facts: Mapping[str, str],
+    failures: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> dict[str, object]:
     """The same as JSON."""
     floors = {measure: _first(group, "floor") for measure, group in _groups(rows)}
     told = [asdict(row) | {"met": met(row, floors[row.measure])} for row in rows]
-    return {"facts": dict(facts), "rows": told, "not_measured": list(failures)}
+    return {
+        "facts": dict(facts),
+        "rows": told,
+        "failed": list(failures),
+        "not_here": list(left_out),
+    }
 
 
 def number(value: float) -> str:

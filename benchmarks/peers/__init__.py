@@ -35,11 +35,15 @@ def measure(place: Place, report: Report) -> None:
     """The first line of a job's code, and many short jobs, of each peer that is here."""
     for peer in PEERS:
         if not peer.is_here():
-            say(f"    {peer.NAME} is not here; `make bench-peers` brings it.")
+            report.leave_out(peer.NAME, "it is not installed; `make bench-peers` brings it.")
             continue
         counts = Counts(
-            latencies=place.pick(20, 100), jobs=throughput.jobs(place), runs=place.pick(2, 3)
+            latencies=place.pick(20, 100, trial=10),
+            jobs=throughput.jobs(place),
+            runs=place.pick(2, 3, trial=1),
         )
+        say(f"    {peer.NAME} …")
+        report.machine(f"before {peer.NAME}")
         try:
             found = peer.figures(place, counts)
         except Exception as error:  # one peer that fails takes no other with it
