@@ -41,7 +41,8 @@ def measure(place: Place, report: Report) -> None:
             own = _by_dtrain(client, job, lines)
             bare = _by_programs(kept, lines)
             for what, bound in _FINDINGS.items():
-                ways = {"DTrain": own[what], bare[what][0]: partial(_run, bare[what])}
+                ways: dict[str, Callable[[], float]] = {"DTrain": own[what]}
+                ways[bare[what][0]] = partial(_run, bare[what])
                 searching = what.startswith("search")
                 count = place.pick(5, 20, trial=3) if searching else place.pick(20, 100, trial=10)
                 samples = floor.in_turn(ways, count)

@@ -24,6 +24,8 @@ STAMP = "import time\nprint(time.monotonic_ns(), flush=True)\n"
 Form = Literal["trial", "short", "long"]
 """`trial`: a few samples of everything, to see that it works; `short`: what five minutes allow;
 `long`: all in full."""
+_PREPARATION = 100
+"""Lines at most that stand in a log before the job's own, about its environment."""
 PATIENCE = 600.0
 """Seconds after which what was waited for will not come any more."""
 
@@ -42,7 +44,7 @@ class Server(Program):
         }
         super().__init__([*DTRAIN, "server", folder], folder, environment, title="server")
         try:
-            wait_for(self._answers, PATIENCE, "the server to answer")
+            wait_for(self._answers, PATIENCE, "the server to answer", pause=0.1)
         except TimeoutError:
             self.stop()
             raise RuntimeError(f"The server does not start: {self.text()}") from None
@@ -106,7 +108,7 @@ class Place:
                     lambda: any(one.state == "online" for one in client.workers.list()),
                     PATIENCE,
                     "the worker to join",
-                    pause=0.1,
+                    pause=0.5,
                 )
             yield worker
 
@@ -133,5 +135,12 @@ def completed(client: dtrain.Client, job_id: int) -> Job:
 
 
 def first_number(client: dtrain.Client, job_id: int) -> int:
-    """The number in the first line of a job's log."""
-    return int(client.jobs.logs(job_id, limit=1).lines[0].text)
+    """The number in the first line of a job's log that is one: what is above it was not the job's.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    for line in client.jobs.logs(job_id, limit=_PREPARATION).lines:
+        if line.text.isdecimal():
+            return int(line.text)
+    raise RuntimeError(f"The log of job {job_id} does not begin with a number.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
+from pathlib import Path
 
 from benchmarks.place import Place
 from benchmarks.programs import Program, clean_environment, free_port
@@ -28,7 +29,7 @@ def figures(place: Place, counts: Counts) -> list[Figures]:
     redis = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", *_DURABLE]
     drivers = str(__file__).replace("rq.py", "drivers")
     environment = clean_environment() | {"PYTHONPATH": drivers}
-    worker = [PYTHON.with_name("rq"), "worker", "--url", url, "--quiet", "jobs"]
+    worker: list[str | Path] = [PYTHON.with_name("rq"), "worker", "--url", url, "--quiet", "jobs"]
     with ExitStack() as stack:
         stack.enter_context(Program(redis, folder, title="redis"))
         for number in range(AT_ONCE):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.floor import in_turn
+from benchmarks.place import Form, Place
 from benchmarks.report import Report
 from benchmarks.samples import percentile, summary
 from benchmarks.table import Row, Target, document, markdown, met
@@ -70,13 +72,38 @@ def test_table_compares_each_row_with_the_floor_and_with_dtrain() -> None:
         "| a peer | 80 | 80 – 80 | 1 | 4 × | 2 × |  |",
         "| a floor | 20 | 20 – 20 | 1 |  | 0.5 × |  |",
     ]
-    assert lines[-1] == "- Slurm: it is away"
+    assert lines[-3:] == ["### Failed", "", "- Slurm: it is away"]
+
+
+def test_table_tells_which_peers_are_not_here_and_how_they_come() -> None:
+    lines = markdown([row(20)], {}, left_out=["Ray: `make bench-peers` brings it."]).splitlines()
+    assert lines[-3:] == ["### Not here", "", "- Ray: `make bench-peers` brings it."]
 
 
 def test_document_tells_the_same_as_json() -> None:
     told = json.loads(json.dumps(document([row(41, target=Target(median=40))], {})))
     assert told["rows"][0]["met"] is False
     assert told["rows"][0]["summary"]["median"] == 41
+
+
+def test_machines_speed_is_kept_with_the_samples(tmp_path: Path) -> None:
+    report = Report(tmp_path / "run")
+    report.machine("before idle")
+    assert report.loops[0] > 0
+    assert (report.rows[0].subject, report.rows[0].unit) == ("before idle", "ms")
+
+
+def test_ways_are_measured_in_turn() -> None:
+    values = iter(range(6))
+    ways = {"DTrain": lambda: next(values), "floor": lambda: next(values)}
+    assert in_turn(ways, 3) == {"DTrain": [0, 2, 4], "floor": [1, 3, 5]}
+
+
+def test_sizes_of_a_run_go_up_to_that_of_its_form(tmp_path: Path) -> None:
+    def sizes(form: Form) -> tuple[int, ...]:
+        return Place(tmp_path, form).sizes(1, 10, 100, trial=1, short=10)
+
+    assert [sizes(form) for form in ("trial", "short", "long")] == [(1,), (1, 10), (1, 10, 100)]
 
 
 def test_report_keeps_raw_samples_and_what_failed(tmp_path: Path) -> None:

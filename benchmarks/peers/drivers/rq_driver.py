@@ -24,7 +24,7 @@ def main() -> None:
     from rq import Queue  # noqa: PLC0415
 
     asked = json.loads(sys.argv[1])
-    connection = Redis.from_url(asked["url"])
+    connection = Redis.from_url(asked["url"], socket_timeout=None)  # results are waited for
     for _ in range(600):
         try:
             connection.ping()
@@ -42,7 +42,7 @@ def main() -> None:
         for number in range(asked["latencies"] + 2):
             begin = time.monotonic_ns()
             job = queue.enqueue(function, *arguments)
-            result = job.latest_result(timeout=60)
+            result = job.latest_result(timeout=300)
             if number >= 2:
                 latencies.append((result.return_value - begin) / 1e6)
         rates = []
