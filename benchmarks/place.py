@@ -45,9 +45,9 @@ class Server(Program):
         super().__init__([*DTRAIN, "server", folder], folder, environment, title="server")
         try:
             wait_for(self._answers, PATIENCE, "the server to answer", pause=0.1)
-        except TimeoutError:
+        except BaseException:
             self.stop()
-            raise RuntimeError(f"The server does not start: {self.text()}") from None
+            raise
 
     def _answers(self) -> bool:
         try:
