@@ -27,6 +27,8 @@ for first in range(0, count, 1000):
 print("needle", flush=True)
 """
 _MEGABYTE = 1024 * 1024
+_LOOK = 0.1
+"""Seconds between two looks whether all is there: a small part of what is measured."""
 _PIECE = 64 * 1024
 """Bytes that are appended at once where the log's length alone is to differ."""
 
@@ -38,7 +40,7 @@ def measure(place: Place, report: Report) -> None:
 
 
 def _measure_rates(place: Place, report: Report) -> None:
-    sizes = place.sizes(10_000, 100_000, 1_000_000, trial=100_000)
+    sizes = place.sizes(100_000, 1_000_000, trial=100_000)
     kept = place.new_folder("kept") / "log"
     bundle = place.bundle({"main.py": PRINT})
     with (
@@ -112,6 +114,6 @@ def _rate(client: dtrain.Client, bundle: Path, lines: int) -> float:
         page = client.jobs.logs(job.id, tail=True, limit=1)
         return bool(page.lines) and page.lines[-1].text == "needle"
 
-    wait_for(is_readable, PATIENCE, f"{lines} lines")
+    wait_for(is_readable, PATIENCE, f"{lines} lines", pause=_LOOK)
     end = time.monotonic_ns()
     return lines / ((end - first_number(client, job.id)) / 1e9)

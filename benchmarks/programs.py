@@ -94,7 +94,7 @@ class Program:
 class MemoryWatch:
     """Samples the memory of programs in the background, in bytes of the program and its tree."""
 
-    def __init__(self, programs: Sequence[Program], pause: float = 0.2) -> None:
+    def __init__(self, programs: Sequence[Program], pause: float = 0.5) -> None:
         self._programs = programs
         self._pause = pause
         self._end = threading.Event()
