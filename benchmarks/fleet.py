@@ -122,8 +122,8 @@ async def _hand_in(server: Server, bundle: str, seconds: float) -> dict[int, flo
 
 
 async def _worker(server: Server, enrolling: asyncio.Semaphore, number: int, seen: Seen) -> None:
-    line = await _Line.to(server)
     async with enrolling:
+        line = await _Line.to(server)  # one that lies idle is closed by the server
         body = encode(wire.register(f"fleet-{number}"))
         answer = await line.post(routes.REGISTER, body, wire.bearer(server.worker_token))
     registered = msgspec.json.decode(answer, type=Registered)

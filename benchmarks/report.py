@@ -57,7 +57,7 @@ class Report:
     def fail(self, what: str, error: Exception) -> None:
         """Keep that something could not be measured, and why."""
         reason = str(error).strip() or type(error).__name__
-        self.failures.append(f"{what}: {reason.splitlines()[-1]}")
+        self.failures.append(f"{what}: {reason.splitlines()[0]}")
         say(f"    {what} could not be measured: {reason}")
 
 

@@ -30,49 +30,61 @@ def hand_in_template(client: dtrain.Client, bundle: Path) -> None:
 def seed(url: str, present: int, size: int) -> None:
     """Add jobs until there are so many: of each ten the last waits, the others have ended."""
     database = Database(url)
-    first, last = present + 1, size
-    with database.engine.begin() as connection:
-        workers = list(connection.execute(sa.select(schema.workers.c.id)).scalars())[:WORKERS]
-        series = _SERIES[connection.dialect.name].format(first=first, last=last)
+    try:
+        database.write(lambda connection: _add(connection, present + 1, size))
+        _settle(database)
+    finally:
+        database.close()
 
-        def copy(table: sa.Table, **values: str) -> None:
-            columns = ", ".join(f'"{column.name}"' for column in table.columns)
-            given = ", ".join(
-                values.get(column.name, f't."{column.name}"') for column in table.columns
-            )
-            connection.exec_driver_sql(
-                f"INSERT INTO {table.name} ({columns}) {series} SELECT {given}"
-                f" FROM series CROSS JOIN jobs t WHERE t.id = {_TEMPLATE} ORDER BY n"
-            )
 
-        ended = "n % 10 <> 0"
-        copy(
-            schema.jobs,
-            id="n",
-            name="'experiment ' || n || ' with rate ' || n % 97",
-            created_at=f"t.created_at + (n - {size}) * 0.001",
-            idempotency_key="NULL",
-            status=f"CASE WHEN {ended} THEN CASE WHEN n % 3 = 0 THEN 'failed' ELSE 'completed' END"
-            " ELSE 'pending' END",
-            phase=f"CASE WHEN {ended} THEN NULL ELSE 'queued' END",
-            reason=f"CASE WHEN {ended} AND n % 3 = 0 THEN 'exit_nonzero' END",
-            message=f"CASE WHEN {ended} AND n % 3 = 0 THEN 'The script exited with 1.' END",
-            attempt=f"CASE WHEN {ended} THEN 1 ELSE 0 END",
-            worker_id=_worker(ended, workers),
-            exit_code=f"CASE WHEN {ended} THEN CASE WHEN n % 3 = 0 THEN 1 ELSE 0 END END",
-            started_at=f"CASE WHEN {ended} THEN t.created_at END",
-            finished_at=f"CASE WHEN {ended} THEN t.created_at + 1 END",
-        )
-        copy(schema.job_tags, tag="'tag-' || n % 100", job_id="n")
-        connection.exec_driver_sql(
+def _add(connection: sa.Connection, first: int, last: int) -> None:
+    """Add the jobs of these numbers, with a tag each and the attempts of those that have ended."""
+    workers = list(connection.execute(sa.select(schema.workers.c.id)).scalars())[:WORKERS]
+    ended, failed = "n % 10 <> 0", "n % 10 <> 0 AND n % 3 = 0"
+    job = {
+        "id": "n",
+        "name": "'experiment ' || n || ' with rate ' || n % 97",
+        "created_at": f"t.created_at + (n - {last}) * 0.001",
+        "idempotency_key": "NULL",
+        "status": f"CASE WHEN {failed} THEN 'failed' WHEN {ended} THEN 'completed'"
+        " ELSE 'pending' END",
+        "phase": f"CASE WHEN {ended} THEN NULL ELSE 'queued' END",
+        "reason": f"CASE WHEN {failed} THEN 'exit_nonzero' END",
+        "message": f"CASE WHEN {failed} THEN 'The script exited with 1.' END",
+        "attempt": f"CASE WHEN {ended} THEN 1 ELSE 0 END",
+        "worker_id": f"CASE WHEN {ended} THEN {_worker(workers)} END",
+        "exit_code": f"CASE WHEN {failed} THEN 1 WHEN {ended} THEN 0 END",
+        "started_at": f"CASE WHEN {ended} THEN t.created_at END",
+        "finished_at": f"CASE WHEN {ended} THEN t.created_at + 1 END",
+    }
+    _copy(connection, schema.jobs, job, first, last)
+    tag = {"tag": "'tag-' || n % 100", "job_id": "n"}
+    _copy(connection, schema.job_tags, tag, first, last)
+    empty, true = ("X''", "1") if connection.dialect.name == "sqlite" else ("''::bytea", "true")
+    connection.execute(
+        sa.text(
             "INSERT INTO attempts (job_id, number, worker_id, secret_hash, state, lease_until,"
             " told_cancel, claimed_at, ended_at, log_bytes, log_lines, log_carry, metric_records,"
             " log_sealed) SELECT id, 1, worker_id, 'seeded-' || id, 'ended', created_at, 0,"
-            f" created_at, created_at, 0, 0, {_empty(connection)}, 0,"
-            f" {_true(connection)} FROM jobs WHERE attempt = 1 AND id >= {first}"
+            f" created_at, created_at, 0, 0, {empty}, 0, {true}"
+            f" FROM jobs WHERE attempt = 1 AND id >= {first}"
         )
-    _settle(database)
-    database.engine.dispose()
+    )
+
+
+def _copy(
+    connection: sa.Connection, table: sa.Table, values: dict[str, str], first: int, last: int
+) -> None:
+    """Add a row for each number, with these values as SQL and the others those of the template."""
+    series = _SERIES[connection.dialect.name].format(first=first, last=last)
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    given = ", ".join(values.get(column.name, f't."{column.name}"') for column in table.columns)
+    connection.execute(
+        sa.text(
+            f"INSERT INTO {table.name} ({columns}) {series} SELECT {given}"
+            f" FROM series CROSS JOIN jobs t WHERE t.id = {_TEMPLATE} ORDER BY n"
+        )
+    )
 
 
 def _settle(database: Database) -> None:
@@ -86,15 +98,7 @@ def _settle(database: Database) -> None:
         connection.exec_driver_sql("VACUUM ANALYZE")
 
 
-def _worker(ended: str, workers: list[str]) -> str:
+def _worker(workers: list[str]) -> str:
     """The worker of the latest attempt, as SQL."""
     cases = " ".join(f"WHEN {number} THEN '{name}'" for number, name in enumerate(workers))
-    return f"CASE WHEN {ended} THEN CASE n % {len(workers)} {cases} END END"
-
-
-def _empty(connection: sa.Connection) -> str:
-    return "X''" if connection.dialect.name == "sqlite" else "''::bytea"
-
-
-def _true(connection: sa.Connection) -> str:
-    return "1" if connection.dialect.name == "sqlite" else "true"
+    return f"CASE n % {len(workers)} {cases} END"

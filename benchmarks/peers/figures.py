@@ -75,6 +75,7 @@ def driven(driver: str, folder: Path, counts: Counts, **settings: object) -> lis
         check=False,
     )
     if done.returncode:
-        raise RuntimeError((done.stderr or done.stdout).strip()[-2000:])
-    told = json.loads(done.stdout.strip().splitlines()[-1])
-    return [Figures(**figures) for figures in told]
+        told = (done.stderr or done.stdout).strip().splitlines()
+        raise RuntimeError("\n".join([told[-1] if told else "It said nothing.", *told[-30:]]))
+    last = done.stdout.strip().splitlines()[-1]
+    return [Figures(**figures) for figures in json.loads(last)]

@@ -109,8 +109,8 @@ def test_sizes_of_a_run_go_up_to_that_of_its_form(tmp_path: Path) -> None:
 def test_report_keeps_raw_samples_and_what_failed(tmp_path: Path) -> None:
     report = Report(tmp_path / "run")
     report.add("latency", "DTrain", "ms", [1.5, 2.5])
-    report.fail("Slurm", RuntimeError("first line\nlast line"))
+    report.fail("Slurm", RuntimeError("what happened\nwhere"))
     raw = (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in raw] == [["latency", "DTrain", "ms", [1.5, 2.5]]]
     assert report.rows[0].summary.median == 2
-    assert report.failures == ["Slurm: last line"]
+    assert report.failures == ["Slurm: what happened"]
