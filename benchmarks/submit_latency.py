@@ -59,7 +59,7 @@ def by_client(client: dtrain.Client, bundle: Path) -> float:
 def _by_command(client: dtrain.Client, bundle: Path) -> float:
     environment = clean_environment() | {"DTRAIN_SERVER_URL": client.url}
     begin = time.monotonic_ns()
-    command = [*DTRAIN, "submit", bundle, "--json"]
+    command: floor.Command = [*DTRAIN, "submit", bundle, "--json"]
     told = subprocess.check_output(command, env=environment, stderr=subprocess.DEVNULL)
     return _until_first_line(client, json.loads(told)["id"], begin)
 
