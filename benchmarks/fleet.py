@@ -24,6 +24,8 @@ from .table import Target
 
 _WAIT = 10.0
 """Seconds for which each poll is held."""
+_A_SECOND = 10
+"""Jobs that are handed in."""
 _AT_ONCE = 20
 """Workers that enrol at the same moment."""
 
@@ -108,17 +110,25 @@ async def _run(
 
 
 async def _hand_in(server: Server, bundle: str, seconds: float) -> dict[int, float]:
-    """Ten jobs a second; when each was sent, by its number."""
-    line = await _Line.to(server)
-    sent = {}
+    """Jobs at their times, whether those before are answered or not; when each was sent."""
     body = json.dumps({"bundle": bundle, "name": "fleet"}).encode()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        begin = time.monotonic()
+    handed = []
+    begin = time.monotonic()
+    for count in range(round(seconds * _A_SECOND)):
+        await asyncio.sleep(max(0.0, begin + count / _A_SECOND - time.monotonic()))
+        handed.append(asyncio.create_task(_submit(server, body)))
+    return dict(await asyncio.gather(*handed))
+
+
+async def _submit(server: Server, body: bytes) -> tuple[int, float]:
+    """The number of the job, and when it was sent."""
+    begin = time.monotonic()
+    line = await _Line.to(server)
+    try:
         answer = await line.post(routes.JOBS, body, {})
-        sent[int(json.loads(answer)["id"])] = begin
-        await asyncio.sleep(max(0.0, begin + 0.1 - time.monotonic()))
-    return sent
+    finally:
+        line.close()
+    return int(json.loads(answer)["id"]), begin
 
 
 async def _worker(server: Server, enrolling: asyncio.Semaphore, number: int, seen: Seen) -> None:
@@ -173,6 +183,10 @@ class _Line:
         """Connect."""
         address = urlsplit(server.url)
         return cls(*await asyncio.open_connection(address.hostname, address.port))
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._writer.close()
 
     async def post(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         """The body of the answer.
