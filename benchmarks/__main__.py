@@ -62,17 +62,23 @@ MEASUREMENTS: dict[str, Callable[[Place, Report], None]] = {
 
 
 def main() -> int:
-    """Measure, and print the table; the exit status is 1 where something could not be measured."""
+    """Measure, and print the table, also of a run that is broken off.
+
+    The exit status is 1 where something could not be measured.
+    """
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM."))
     started = datetime.datetime.now(datetime.UTC)
     report = Report(HERE / "results" / started.strftime("%Y-%m-%d-%H%M%S"))
     facts = _facts(started, options.form)
     begin = time.monotonic()
-    for name in options.only or MEASUREMENTS:
-        say(f"{name} …")
-        report.machine(f"before {name}")
-        _measure(name, report, options)
+    try:
+        for name in options.only or MEASUREMENTS:
+            say(f"{name} …")
+            report.machine(f"before {name}")
+            _measure(name, report, options)
+    except (KeyboardInterrupt, SystemExit):
+        report.fail("the rest", RuntimeError("the run was broken off."))
     report.machine("at the end")
     facts |= _course(report, time.monotonic() - begin)
     table = markdown(report.rows, facts, report.failures, report.left_out)
