@@ -42,7 +42,7 @@ soak: ## Run 200 jobs while servers and agents are killed and connections cut (A
 	@tools/setup test
 	@cd tests && ../$(python) -m soak $(ARGS)
 
-bench: ## Measure DTrain beside this machine's floor and its peers (ARGS="--long", ARGS="--only idle")
+bench: ## Measure DTrain beside this machine's floor and its peers (ARGS="--trial", ARGS="--long")
 	@tools/setup test
 	@$(python) -m benchmarks $(ARGS)
 
