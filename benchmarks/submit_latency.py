@@ -35,17 +35,17 @@ def measure(place: Place, report: Report) -> None:
             _CLIENT: lambda: by_client(client, plain),
             "python alone": lambda: floor.start(floor.python(plain / "main.py")),
         }
-        floor.in_turn(ways, 3)
-        samples = floor.in_turn(ways, place.pick(30, 200, trial=10))
+        floor.in_turn(ways, 2)
+        samples = floor.in_turn(ways, place.pick(30, 200, trial=7))
         samples |= floor.in_turn(
             {_COMMAND: lambda: _by_command(client, plain)} | _by_uv("uv run", plain),
-            place.pick(15, 100, trial=4),
+            place.pick(15, 100, trial=3),
         )
         _add(report, MEASURE, samples)
         ways = {_CLIENT: lambda: by_client(client, packages)}
         ways |= _by_uv("uv run --with numpy", packages, "numpy")
         floor.in_turn(ways, 2)
-        samples = floor.in_turn(ways, place.pick(15, 100, trial=5))
+        samples = floor.in_turn(ways, place.pick(15, 100, trial=3))
         _add(report, WITH_PACKAGES, samples)
 
 

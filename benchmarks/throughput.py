@@ -24,7 +24,7 @@ millisecond, so that looking costs little and falsifies nothing."""
 
 def jobs(place: Place) -> int:
     """How many jobs make a sample."""
-    return place.pick(100, 200, trial=40)
+    return place.pick(100, 200, trial=20)
 
 
 def measure(place: Place, report: Report) -> None:

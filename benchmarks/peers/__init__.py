@@ -38,7 +38,7 @@ def measure(place: Place, report: Report) -> None:
             report.leave_out(peer.NAME, "it is not installed; `make bench-peers` brings it.")
             continue
         counts = Counts(
-            latencies=place.pick(20, 100, trial=10),
+            latencies=place.pick(20, 100, trial=5),
             jobs=throughput.jobs(place),
             runs=place.pick(2, 3, trial=1),
         )
