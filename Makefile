@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz faults soak format clean
+.PHONY: help demo test check fuzz faults soak bench bench-peers format clean
 
 python := .venv/bin/python
 # Most tests wait for processes that they started, so there may be more than there are cores.
@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Say what there is
 	@echo 'make …'
-	@sed -nE 's/^([a-z]+): ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -nE 's/^([a-z-]+): ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo 'The first two do all their own set-up, in .venv here; PYTHON=python3.12 chooses the interpreter.'
 
 demo: ## Start a server and a worker here, train on real data, show it live (DEMO_ONCE=1: then end)
@@ -41,6 +41,14 @@ faults: ## Kill, stop, cut, fill and set clocks for an hour or so; ends with a t
 soak: ## Run 200 jobs while servers and agents are killed and connections cut (ARGS="--jobs 1000")
 	@tools/setup test
 	@cd tests && ../$(python) -m soak $(ARGS)
+
+bench: ## Measure DTrain beside this machine's floor and its peers (ARGS="--trial", ARGS="--long")
+	@tools/setup test
+	@$(python) -m benchmarks $(ARGS)
+
+bench-peers: ## Bring in the peers that the benchmark compares with: HyperQueue, RQ, Ray, Slurm
+	@tools/setup test
+	@benchmarks/peers/install
 
 format: ## Format the code and mend what the linter can
 	@tools/setup test
