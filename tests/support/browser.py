@@ -51,8 +51,8 @@ def visit(browser: Browser, **options: Any) -> Iterator[Page]:
         complaints.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
+    context.set_default_timeout(_PATIENCE_MS)
     page = context.new_page()
-    page.set_default_timeout(_PATIENCE_MS)
     page.add_init_script(_WATCH_POLICY)
     page.on("console", on_console)
     page.on("pageerror", lambda error: complaints.append(str(error)))
