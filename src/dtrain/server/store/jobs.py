@@ -216,16 +216,21 @@ def position(connection: sa.Connection, job: Waiting) -> int:
     ).scalar_one()
 
 
+# Put together once, since a server without work asks it again and again.
+_DUE = (
+    sa.select(jobs.c.id)
+    .where(jobs.c.status == Status.PENDING)
+    .where(
+        sa.or_(jobs.c.not_before <= sa.bindparam("now"), jobs.c.not_before > sa.bindparam("latest"))
+    )
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+
+
 def due(connection: sa.Connection, now: float, limit: int) -> list[int]:
     """Jobs whose delay before a new attempt is over; see `rules.lifecycle.is_due`."""
-    return list(
-        connection.execute(
-            sa.select(jobs.c.id)
-            .where(jobs.c.status == Status.PENDING)
-            .where(sa.or_(jobs.c.not_before <= now, jobs.c.not_before > now + MAX_DELAY))
-            .limit(limit)
-        ).scalars()
-    )
+    values = {"now": now, "latest": now + MAX_DELAY, "limit": limit}
+    return list(connection.execute(_DUE, values).scalars())
 
 
 def find_idempotent(connection: sa.Connection, key: str) -> int | None:

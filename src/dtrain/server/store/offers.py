@@ -84,13 +84,16 @@ def withdraw(
     return [(row.job_id, row.worker_id) for row in gone]
 
 
+# Put together once, since a server without work asks it again and again.
+_UNSEEN = (
+    sa.select(workers.c.id)
+    .join(offers, offers.c.worker_id == workers.c.id)
+    .where(offers.c.state == "open")
+    .where(sa.or_(workers.c.last_seen < sa.bindparam("before"), workers.c.left))
+    .distinct()
+)
+
+
 def unseen(connection: sa.Connection, before: float) -> list[str]:
     """Workers with open offers that were last heard of before the time, or have left."""
-    rows = connection.execute(
-        sa.select(workers.c.id)
-        .join(offers, offers.c.worker_id == workers.c.id)
-        .where(offers.c.state == "open")
-        .where(sa.or_(workers.c.last_seen < before, workers.c.left))
-        .distinct()
-    )
-    return list(rows.scalars())
+    return list(connection.execute(_UNSEEN, {"before": before}).scalars())
