@@ -61,7 +61,7 @@ ENGINE_PERIOD = 5.0
 """Seconds between two looks at whether the container engine is there."""
 CACHE_PERIOD = 600.0
 """Seconds between two looks at what is kept for later jobs, at most."""
-CACHE_PAUSE = 5.0
+CACHE_PAUSE = 30.0
 """Seconds from the start, or from the end of a job, to such a look: jobs start in peace."""
 JOIN_TIME = 2.0
 """Seconds for the threads of the attempts to let go."""
