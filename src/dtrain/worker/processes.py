@@ -51,12 +51,9 @@ def boot_id() -> str:
 
 def look(pid: int) -> Process | None:
     """The process with a number, if there is one now."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            content = file.read()
-    except (FileNotFoundError, ProcessLookupError):
+    fields = _stat(pid)
+    if fields is None:
         return None
-    fields = content[content.rindex(b")") + 2 :].split()
     process = Process(pid, int(fields[19]), parent=int(fields[1]), session=int(fields[3]))
     # A main thread may end before the others: then its process shows as a zombie, but lives.
     process.dead = fields[0] in b"ZX" and int(fields[17]) <= 1
@@ -106,13 +103,18 @@ def _ticks(of: int) -> list[int]:
 
     Then the same of all those whose end it, or they, have taken notice of.
     """
+    fields = _stat(of) or []
+    return [int(field) for field in fields[11:15]]
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """What the kernel says of a process, from its state on; None if there is none now."""
     try:
-        with open(f"/proc/{of}/stat", "rb") as file:
+        with open(f"/proc/{pid}/stat", "rb") as file:
             content = file.read()
     except (FileNotFoundError, ProcessLookupError):
-        return []
-    fields = content[content.rindex(b")") + 2 :].split()
-    return [int(field) for field in fields[11:15]]
+        return None
+    return content[content.rindex(b")") + 2 :].split()
 
 
 def marked(mark: bytes, leader: Process | None) -> Iterator[Process]:
