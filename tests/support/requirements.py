@@ -84,6 +84,7 @@ PARTS = {
     "libfaketime": Part("libfaketime", ("faketime",), _libfaketime),
     "git": Part("git", ("git",), _program("git")),
     "iproute2": Part("iproute2", ("iproute2",), _program("ip")),
+    "ext4": Part("mkfs.ext4", ("e2fsprogs",), _program("mkfs.ext4", "/usr/sbin/mkfs.ext4")),
     "nginx": Part("nginx", ("nginx-light",), _program("nginx", "/usr/sbin/nginx")),
     "make": Part("make", ("make",), _program("make")),
     "systemd": Part("systemd", ("systemd",), _program("systemd-analyze")),

@@ -240,8 +240,8 @@ def kill_rest(folder: AttemptFolder) -> bool:
     step that ran, and as children of such. A shim that is not dead is killed with them. What the
     kernel does not let go of is given up after `processes.PATIENCE` seconds.
     """
-    record = folder.shim
-    if record is None or record.boot_id != processes.boot_id():
+    record = folder.shim_of_this_boot
+    if record is None:
         return True
     step = folder.step
     leader = Process(step.pid, step.ticks) if step else None
@@ -260,10 +260,8 @@ def kill_rest(folder: AttemptFolder) -> bool:
 
 def _recorded(folder: AttemptFolder) -> Running | None:
     """The shim that has recorded itself since the machine's last start, alive or not."""
-    record = folder.shim
-    if record is None or record.boot_id != processes.boot_id():
-        return None
-    return Running(folder, Process(record.pid, record.ticks))
+    record = folder.shim_of_this_boot
+    return None if record is None else Running(folder, Process(record.pid, record.ticks))
 
 
 def _is_locked(folder: AttemptFolder) -> bool:

@@ -9,6 +9,7 @@ part alone, hence text instead of `pathlib`.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 
@@ -65,6 +66,8 @@ OF_THE_JOB = (WORK, VENV, OUTPUT, CHECKPOINTS, HOME, TEMPORARY)
 MARK = "DTRAIN_PROCESS_MARK"
 """The environment variable by which every process of an attempt is known, whoever started it."""
 
+_libc = ctypes.CDLL(None, use_errno=True)
+
 
 def sync_folder(path: str) -> None:
     """Make the names in a folder durable.
@@ -77,6 +80,47 @@ def sync_folder(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_disk(path: str) -> None:
+    """Make everything durable that was written to the disk of a folder; no other is waited for.
+
+    Raises:
+        OSError: if the folder cannot be opened, or the disk not be written.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: str) -> None:
+    """Make the regular files below a folder, and their names, durable; what cannot be is left.
+
+    No link is followed, nothing waits on a FIFO, and the folder may be as deep as it likes.
+    """
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    _sync_file(entry.path)
+            sync_folder(folder)
+
+
+def _sync_file(path: str) -> None:
+    with contextlib.suppress(OSError):  # not readable, or gone
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_durably(path: str, data: bytes) -> None:

@@ -324,7 +324,9 @@ class Runner:
         """Have the checkpoint kept before the end is told: another attempt may begin right then."""
         failed = record.cause in {Cause.EXITED, Cause.OUT_OF_MEMORY} and record.exit_code != 0
         is_retried = failed and self.folder.assignment.spec.max_retries
-        if is_retried or record.cause in {Cause.HANDED_BACK, Cause.SHIM_LOST}:
+        # A machine that went down may have left files that are not whole; the server's are.
+        is_lost = record.cause is Cause.SHIM_LOST and self.folder.shim_of_this_boot is not None
+        if is_retried or is_lost or record.cause is Cause.HANDED_BACK:
             self._checkpoints.take_last(lambda: self._stale or self._wish is Cause.CANCELLED)
 
     def _lost(self) -> ExitRecord:

@@ -24,7 +24,7 @@ from pathlib import Path
 from dtrain.protocol.errors import DTrainError
 
 from . import layout
-from .layout import read_if_there
+from .layout import read_if_there, sync_disk
 from .removal import remove_tree
 
 Waiting = Callable[[], None]
@@ -76,7 +76,7 @@ class Shared:
                     remove_tree(place)
                     raise
                 size = _make_read_only(place)
-                os.sync()  # a marker that outlived what it marks would spoil every later job
+                sync_disk(str(place))  # a marker that outlived this would spoil every later job
                 _mark_ready(place, size)
             self.note(place, attempt, lock)
         return place

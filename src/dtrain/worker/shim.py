@@ -29,7 +29,7 @@ from dtrain.protocol.states import Cause
 from . import cgroups, layout, processes
 from .exit_file import ExitFile
 from .job_log import JobLog
-from .layout import free_room, read_if_there, write_durably
+from .layout import free_room, read_if_there, sync_tree, write_durably
 from .memory_watch import MemoryWatch
 from .outcome import Outcome, read_outcome
 from .spawn import Program, become_subreaper, spawn
@@ -103,8 +103,11 @@ class Shim:
             if self._cause is None and not self._status:
                 self._step = step
                 self._run_step()
+        duration = time.monotonic() - started
         self._log.end()
-        self._record(duration=time.monotonic() - started)
+        for results in (layout.OUTPUT, layout.CHECKPOINTS):
+            sync_tree(f"{self._folder}/{results}")  # an end must not outlive what came of it
+        self._record(duration)
 
     def give_up(self, error: Exception) -> None:
         """End everything after a failure of the shim itself, and record that."""

@@ -34,6 +34,7 @@ from dtrain.protocol.worker_messages import Assignment, Finish
 
 from . import layout
 from .layout import read_if_there, sync_folder, write_durably
+from .processes import boot_id
 from .records import (
     AttemptRecord,
     ExitRecord,
@@ -113,6 +114,12 @@ class AttemptFolder:
     def shim(self) -> ShimRecord | None:
         """The shim that was started for it, alive or not; None if none ever was."""
         return _load(self.path / layout.SHIM, ShimRecord)
+
+    @property
+    def shim_of_this_boot(self) -> ShimRecord | None:
+        """That shim, if the machine has not been started anew since; alive or not."""
+        record = self.shim
+        return record if record is not None and record.boot_id == boot_id() else None
 
     @property
     def step(self) -> StepRecord | None:

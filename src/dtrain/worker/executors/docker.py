@@ -26,7 +26,7 @@ from dtrain.protocol.errors import DTrainError
 from dtrain.protocol.images import image_name
 from dtrain.protocol.spec import DEFAULT_REQUIREMENTS, DOCKERFILE
 from dtrain.protocol.states import Cause
-from dtrain.worker import layout, processes
+from dtrain.worker import layout
 from dtrain.worker.container import ContainerOrder
 from dtrain.worker.container_body import (
     ATTEMPT_LABEL,
@@ -139,8 +139,7 @@ class DockerExecutor:
 
     def resume(self, folder: AttemptFolder) -> Plan | None:
         """Go on with the container, unless it has ended with the machine."""
-        record = folder.shim
-        if record is None or record.boot_id != processes.boot_id():
+        if folder.shim_of_this_boot is None:
             return None
         try:
             state = self._engine.state(self._name(folder))
