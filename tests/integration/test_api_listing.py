@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import sqlalchemy as sa
@@ -58,6 +58,23 @@ def test_filters_narrow_the_list_together(server: Application) -> None:
     assert names(server, "submitter=ada%20lovelace") == []
     assert names(server, "q=oTHE") == ["Other"]
     assert names(server, "q=%25' OR 1=1 --") == []
+
+
+def test_text_is_found_in_names_whatever_its_case_and_characters(server: Application) -> None:
+    for name in ("Grüße aus Köln", 'say "hi"', "100% of_it", "数据集 训练"):
+        server.submit(name=name)
+
+    def found(text: str) -> list[str]:
+        return names(server, urlencode({"q": text}))
+
+    assert found("GRÜß") == found("KÖLN") == found("ö") == ["Grüße aus Köln"]
+    assert found('Y "h') == found('"') == ['say "hi"']
+    assert found("0% OF_") == found("%") == found("f_") == ["100% of_it"]
+    assert found("数据集") == found("训") == ["数据集 训练"]
+    assert found("say AND hi") == found('name:"say"') == found("sa*") == found("   ") == []
+    server.client.post("/api/jobs/1/cancel")
+    server.client.delete("/api/jobs/1")
+    assert found("grüß") == []
 
 
 @pytest.mark.parametrize("query", ["", "&tag=t", "&status=pending,cancelled", "&q=job"])
@@ -124,7 +141,7 @@ def test_filters_that_match_few_of_many_are_read_off_indexes(server: Application
         row = dict(connection.execute(sa.select(jobs)).mappings().one())
     others = range(2, 20_002)
     ended = {"status": "completed", "phase": None, "submitter": "somebody"}
-    copies = [row | ended | {"id": number} for number in others]
+    copies = [row | ended | {"id": number, "name": f"other {number}"} for number in others]
     tags = [{"tag": "common", "job_id": number} for number in others]
 
     def fill(connection: sa.Connection) -> None:
@@ -141,6 +158,8 @@ def test_filters_that_match_few_of_many_are_read_off_indexes(server: Application
         {"submitter": "ada"},
         {"submitter": "ada", "status": [Status.PENDING], "text": "ODE"},
         {"tags": ["rare"], "text": "ode"},
+        {"text": "ModeL"},
+        {"text": "ode", "status": [Status.PENDING]},
     ]
     for sort in (Sort.NEWEST, Sort.OLDEST, Sort.PRIORITY):
         for chosen in filters:
@@ -148,7 +167,8 @@ def test_filters_that_match_few_of_many_are_read_off_indexes(server: Application
             assert found == [model["id"]], (sort, chosen)
             assert steps < 40_000, (sort, chosen)  # a look at each job takes five times as many
     for sort in Sort:
-        for chosen in ({}, {"tags": ["common"], "submitter": "somebody"}):
+        many = {}, {"tags": ["common"], "submitter": "somebody"}, {"text": "OTHER"}
+        for chosen in many:
             _, steps = looked_at(server, sort, **chosen)
             assert steps < 40_000, (sort, chosen)
 

@@ -68,7 +68,7 @@ def _summaries(services: Services, job: Job) -> dict[str, Summary]:
     values: dict[str, list[float | str]] = {}
     for record in page.records:
         for name, value in record.values.items():
-            if name not in AXES and as_number(value) is not None:
+            if name not in AXES and _is_number(value):
                 values.setdefault(name, []).append(value)
     last = page.records[-1].values if page.records else {}
     found = {}

@@ -372,6 +372,8 @@ def _sqlite_engine(url: sa.URL, begin: str, *, foreign_keys: bool = True) -> sa.
             connection.execute(f"PRAGMA {pragma}")
         if not writes:
             connection.execute("PRAGMA query_only=ON")
+        # Its own knows the letters of English alone.
+        connection.create_function("lower", 1, str.lower, deterministic=True)
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from dtrain.protocol.messages import Job
 from dtrain.protocol.states import Sort, Status
 
-from . import job_views
+from . import job_views, name_search
 from .schema import job_tags, jobs, workers
 
 _FEW = 1000
@@ -113,18 +113,25 @@ def _matching(
     sources += [sa.select(jobs.c.id).where(condition) for condition in where]
     of_status = [jobs.c.status.in_(filters.status)] if filters.status else []
     sources += [sa.select(jobs.c.id).where(condition) for condition in of_status]
+    in_order = None
     if filters.text:
-        where.append(jobs.c.name.icontains(filters.text, autoescape=True))
+        named = name_search.named(connection, filters.text)
+        in_order = name_search.in_order(connection, filters.text)
+        sources = sources if named is None else [named, *sources]
+        where.append(name_search.has(filters.text))
     by_number = order.sort in {Sort.NEWEST, Sort.OLDEST}
+    tagged = [*map(_tagged, filters.tags)]
     if len(sources) > 1 or filters.text or not by_number:
         few = _few(connection, sources)
         if few is not None:
-            conditions = [*where, *of_status, *map(_tagged, filters.tags)]
+            conditions = [*where, *of_status, *tagged]
             return order.first(sa.select(jobs.c.id).where(jobs.c.id.in_(few), *conditions), limit)
     if filters.tags and by_number:
-        conditions = [*where, *of_status, *map(_tagged, filters.tags[1:])]
-        return _by_tag(filters.tags[0], conditions, order, limit)
-    return _by_status(filters.status, [*where, *map(_tagged, filters.tags)], order, limit)
+        conditions = [*where, *of_status, *tagged[1:]]
+        return _led_by(_with_tag(filters.tags[0]), conditions, order, limit)
+    if in_order is not None and by_number:
+        return _led_by(in_order, [*where, *of_status], order, limit)
+    return _by_status(filters.status, [*where, *tagged], order, limit)
 
 
 def _few(connection: sa.Connection, sources: Sequence[sa.Select[Any]]) -> list[int] | None:
@@ -145,14 +152,14 @@ def _tagged(tag: str) -> sa.ColumnElement[bool]:
     return sa.exists().where(other.c.tag == tag, other.c.job_id == jobs.c.id)
 
 
-def _by_tag(
-    tag: str, where: Sequence[sa.ColumnElement[bool]], order: _Order, limit: int
+def _led_by(
+    index: sa.Select[Any], where: Sequence[sa.ColumnElement[bool]], order: _Order, limit: int
 ) -> sa.Select[Any]:
-    """Jobs with a tag, read off its index in the order of their numbers."""
-    query = _with_tag(tag)
+    """Jobs whose numbers an index has in their order."""
+    [number] = index.selected_columns
     if where:
-        query = query.join(jobs, jobs.c.id == job_tags.c.job_id).where(*where)
-    return order.first(query, limit, job_tags.c.job_id)
+        index = index.join(jobs, jobs.c.id == number).where(*where)
+    return order.first(index, limit, number)
 
 
 def _by_status(
