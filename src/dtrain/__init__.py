@@ -1,15 +1,16 @@
 """DTrain: hand in a folder of training code and have it run on whichever machine is free.
 
 `dtrain.Client` is the way in for programs, beside it what its calls give and raise. Each name is
-imported when it is first asked for: whatever else of the package runs needs nothing of it.
+imported when it is first asked for: whatever else of the package runs needs nothing of it. This
+module is imported by all of that, each job's shim above all, hence nothing is imported here.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .client.client import Client
     from .client.stream import Metric
     from .protocol.errors import (
@@ -86,6 +87,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in _PLACE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # noqa: PLC0415 -- not before it is needed
+
     found = getattr(importlib.import_module(f"{__name__}.{_PLACE_OF[name]}"), name)
     globals()[name] = found
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import io
@@ -81,6 +80,8 @@ class Commands(click.Group):
         wanted = args[0]
         if ctx.resilient_parsing or wanted.startswith("-") or wanted in _COMMANDS:
             return super().resolve_command(ctx, args)
+        import difflib  # noqa: PLC0415 -- every command's start would wait for it
+
         close = difflib.get_close_matches(wanted, self.list_commands(ctx))
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise click.UsageError(f"There is no command {wanted[:100]!r}.{hint}", ctx)
