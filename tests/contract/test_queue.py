@@ -60,12 +60,14 @@ def test_job_runs_and_completes(services: Services) -> None:
     ]
 
 
-def test_one_of_many_workers_wins_a_job(services: Services) -> None:
+def test_one_of_a_hundred_workers_wins_a_job(services: Services) -> None:
     job = submitted(services)
-    hands = [Hand(services, f"w{index}") for index in range(12)]
+    hands = [Hand(services, f"w{index}") for index in range(100)]
     won: list[str] = []
+    start = threading.Barrier(len(hands))
 
     def race(hand: Hand) -> None:
+        start.wait()
         if hand.poll().assignment is not None:
             won.append(hand.name)
 
