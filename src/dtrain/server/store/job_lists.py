@@ -115,9 +115,9 @@ def _matching(
     sources += [sa.select(jobs.c.id).where(condition) for condition in of_status]
     in_order = None
     if filters.text:
-        named = name_search.named(connection, filters.text)
+        with_text = name_search.named(connection, filters.text)
         in_order = name_search.in_order(connection, filters.text)
-        sources = sources if named is None else [named, *sources]
+        sources = sources if with_text is None else [with_text, *sources]
         where.append(name_search.has(filters.text))
     by_number = order.sort in {Sort.NEWEST, Sort.OLDEST}
     tagged = [*map(_tagged, filters.tags)]
