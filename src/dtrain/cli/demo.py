@@ -33,8 +33,10 @@ WORKER = "demo-worker"
 TAG = "demo"
 """Marks the jobs that a demo hands in itself."""
 USUAL_PORT = 5000
-START = 60.0
-"""Seconds for server and worker to be there."""
+START = 300.0
+"""Seconds for server and worker to be there, on however slow a machine; one that ends is seen."""
+WORD = 15.0
+"""Seconds after which it is said what is being waited for."""
 STOP = 45.0
 """Seconds for each to end in order; after them it is killed."""
 _LOG = "output.log"
@@ -163,9 +165,14 @@ class Household:
             )
 
     def _wait_for(self, condition: Callable[[], bool], name: str) -> None:
-        deadline = time.monotonic() + START
+        begun = time.monotonic()
+        is_said = False
         while not condition():
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > WORD and not is_said:
+                is_said = True
+                _say(f"The {name} takes its time to start; waiting for it.")
+            if waited > START:
                 raise DTrainError(
                     f"The {name} did not come up within {START:g} seconds;"
                     f" look into {self._log(name)}."
