@@ -103,6 +103,7 @@ def test_power_cut_of_a_worker_loses_no_end_and_doubles_no_job(
     tmp_path: Path, disk: PoweredDisk, server: RunningServer
 ) -> None:
     worker = start_worker(disk.place / "worker", server, slots=2)
+    disk.settle()  # with its config.json
     ending, running = Witness(tmp_path / "ending"), Witness(tmp_path / "running")
     over = hand_in(server.url, ending, EXIT=3)
     midst = hand_in(server.url, running)
@@ -153,6 +154,7 @@ def test_checkpoint_that_a_power_cut_has_torn_is_not_gone_on_with(
     tmp_path: Path, disk: PoweredDisk, server: RunningServer
 ) -> None:
     worker = start_worker(disk.place / "worker", server)
+    disk.settle()  # with its config.json
     witness = Witness(tmp_path / "witness")
     bundle = zip_of(tmp_path / "saves.zip", {"main.py": SAVES})
     with Client(server.url) as client:

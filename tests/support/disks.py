@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from dtrain.worker.layout import sync_disk
+
 from .ledger import faults
 from .requirements import require
 
@@ -59,6 +61,10 @@ class PoweredDisk:
         place.mkdir()
         self._careless = place / "careless"
         self._mount()
+
+    def settle(self) -> None:
+        """Have all that is here on the disk, as it is anyway when some time has passed."""
+        sync_disk(str(self.place))
 
     def cut(self) -> None:
         """Cut the power: nothing is written from now on, whoever tries is refused."""
