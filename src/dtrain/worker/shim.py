@@ -103,11 +103,8 @@ class Shim:
             if self._cause is None and not self._status:
                 self._step = step
                 self._run_step()
-        duration = time.monotonic() - started
         self._log.end()
-        for results in (layout.OUTPUT, layout.CHECKPOINTS):
-            sync_tree(f"{self._folder}/{results}")  # an end must not outlive what came of it
-        self._record(duration)
+        self._record(duration=time.monotonic() - started)
 
     def give_up(self, error: Exception) -> None:
         """End everything after a failure of the shim itself, and record that."""
@@ -315,6 +312,11 @@ class Shim:
             "traceback": lines,
             "log_bytes": self._log.size,
         }
+        # An end must not outlive what came of it; a checkpoint counts where an attempt may follow.
+        sync_tree(f"{self._folder}/{layout.OUTPUT}")
+        completed = self._cause is Cause.EXITED and record.get("exit_code") == 0
+        if not completed and self._cause is not Cause.CANCELLED:
+            sync_tree(f"{self._folder}/{layout.CHECKPOINTS}")
         self._exit.write(json.dumps(record, ensure_ascii=False).encode())
 
     def _own_cause(self, lines: str | None) -> Cause:
