@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ from support.processes import PATIENCE
 from support.queue import Hand, open_services, submitted
 
 from dtrain.protocol.messages import Event
-from dtrain.server.events import StreamMessage
+from dtrain.server.events import Batch
 from dtrain.server.services import Services
 from dtrain.server.store import events as stored
 
@@ -31,9 +31,10 @@ def append(services: Services, kind: str) -> int:
         return stored.bounds(connection)[1]
 
 
-def taken(stream: Iterator[StreamMessage], count: int) -> list[Event]:
-    """The next events of a stream, without its signs of life."""
-    told = (message for message in stream if message.event in {"job", "worker"})
+def taken(stream: Iterator[Batch], count: int) -> list[Event]:
+    """The next events of a stream; what else is in the last batch is passed over."""
+    messages = chain.from_iterable(stream)
+    told = (message for message in messages if message.event in {"job", "worker"})
     return [msgspec.json.decode(message.data, type=Event) for message in islice(told, count)]
 
 
@@ -91,7 +92,7 @@ def test_id_that_is_pruned_or_unknown_gets_a_reset(services: Services) -> None:
     services.database.write(lambda connection: stored.prune(connection, 2.0, 4))
     append(services, "newest")
     for last_id in (ids[0], ids[-1] + 1000):
-        message = next(services.events.follow(last_id))
+        [message] = next(services.events.follow(last_id))
         assert message.event == "reset"
         assert message.id is not None
     assert taken(services.events.follow(ids[3]), 3)[0].id == ids[4]
@@ -103,7 +104,7 @@ def test_progress_is_told_as_it_is_now_and_has_no_id(services: Services) -> None
     ref = hand.run_next()
     stream = services.events.follow(None)
     hand.log(ref, 0, b'PROGRESS: {"epoch": 1, "epochs": 5}\n')
-    message = next(message for message in stream if message.event == "progress")
+    message = next(message for batch in stream for message in batch if message.event == "progress")
     assert message.id is None
     told = msgspec.json.decode(message.data)
     assert told == {"job_id": job.id, "progress": {"epoch": 1, "epochs": 5}, "fraction": 0.2}

@@ -93,13 +93,3 @@ def test_ended_poll_is_out_of_the_line(line: Line) -> None:
         stack.enter_context(held)
         assert len(line.polls) == 1
     assert len(line.polls) == 0
-
-
-def test_waiters_are_told_of_their_topics_alone() -> None:
-    mailboxes = Mailboxes()
-    with mailboxes.listen("log:1", "jobs") as one, mailboxes.listen("log:2") as other:
-        mailboxes.wake("log:1")
-        assert (one.is_set(), other.is_set()) == (True, False)
-        one.clear()
-        mailboxes.wake_all()
-        assert (one.is_set(), other.is_set()) == (True, True)

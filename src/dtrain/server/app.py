@@ -28,6 +28,7 @@ from .background import Background
 from .blobs import BlobStore
 from .consent import CODE_TRIES
 from .events import EventStream
+from .jobs.followed import FollowedJobs
 from .mailboxes import Mailboxes
 from .polls import HeldPolls
 from .services import Clock, Services, SharedClock
@@ -115,6 +116,7 @@ def compose(settings: Settings) -> Services:
         bundles=BlobStore(settings.job_bundles_folder),
         blobs=BlobStore(settings.upload_folder),
         events=EventStream(database, mailboxes, stop),
+        followed=FollowedJobs(mailboxes),
         mailboxes=mailboxes,
         polls=HeldPolls(mailboxes, request_by_key),
         code_tries=Tries(CODE_TRIES, "codes"),

@@ -7,6 +7,7 @@ Progress is no event: it is told as it is now, at most twice a second for a job,
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -34,18 +35,29 @@ _PROGRESS_PAUSE = 0.5
 _LOOK_ANYWAY = 5.0
 """Seconds after which the table is read without a notice."""
 KEEP_ALIVE = 10.0
-"""Seconds after which a silent stream sends a sign of life."""
+"""Seconds after which a silent stream has sent a sign of life."""
+_READ = "events read"
+"""The topic that is told when there is more in memory."""
 
 _log = logging.getLogger(__name__)
 
 
-class StreamMessage(msgspec.Struct, frozen=True):
-    """One message of an event stream; without an event's name it is a sign of life."""
+def quiet() -> float:
+    """Seconds to wait before a sign of life; each time others, so that streams take turns."""
+    return random.uniform(KEEP_ALIVE / 2, KEEP_ALIVE)  # noqa: S311  no secret
 
-    event: str = ""
-    data: bytes = b""
+
+class StreamMessage(msgspec.Struct, frozen=True):
+    """One message of an event stream."""
+
+    event: str
+    data: bytes
     """One line of JSON."""
     id: str | None = None
+
+
+Batch = list[StreamMessage]
+"""Messages that go out at once; a sign of life if there is none."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -62,7 +74,8 @@ class EventStream:
         self._mailboxes = mailboxes
         self._stop = stop
         self._ring: deque[_Entry] = deque(maxlen=_RING)
-        self._moved = threading.Condition()
+        self._lock = threading.Lock()
+        """Held for the ring, and for what is next and last of it."""
         self._next_place = 0
         self._last_id = 0
         self._progress: set[str] = set()
@@ -83,35 +96,40 @@ class EventStream:
             self._mailboxes.wake(stored.TOPIC)
             self._thread.join(timeout=10)
 
-    def follow(self, last_id: int | None) -> Iterator[StreamMessage]:
+    def follow(self, last_id: int | None) -> Iterator[Batch]:
         """All that happens from now on, or from behind an event on, until the server ends."""
-        with self._moved:
+        with self._lock:
             place, seen = self._next_place, self._last_id
         return self._messages(place, seen, last_id)
 
-    def _messages(self, place: int, seen: int, last_id: int | None) -> Iterator[StreamMessage]:
+    def _messages(self, place: int, seen: int, last_id: int | None) -> Iterator[Batch]:
         if last_id is not None:
             if self._is_gone(last_id):
-                yield StreamMessage("reset", b"{}", str(seen))
+                yield [StreamMessage("reset", b"{}", str(seen))]
             else:
                 yield from self._catch_up(last_id, seen)
                 seen = max(seen, last_id)
-        while not self._stop.is_set():
-            entries, fell_behind = self._wait(place)
-            if fell_behind:
-                with self._moved:
-                    place, newest = self._next_place, self._last_id
-                yield from self._catch_up(seen, newest)
-                seen = max(seen, newest)
-            elif not entries:
-                yield StreamMessage()
-            for entry in entries:
-                place = entry.place + 1
-                if entry.event_id is not None:
-                    if entry.event_id <= seen:  # the follower was ahead of this reader
-                        continue
-                    seen = entry.event_id
-                yield entry.message
+        with self._mailboxes.listen(_READ) as woken:
+            while not self._stop.is_set():
+                woken.clear()
+                entries, fell_behind = self._since(place)
+                if fell_behind:
+                    with self._lock:
+                        place, newest = self._next_place, self._last_id
+                    yield from self._catch_up(seen, newest)
+                    seen = max(seen, newest)
+                batch = []
+                for entry in entries:
+                    place = entry.place + 1
+                    if entry.event_id is not None:
+                        if entry.event_id <= seen:  # the follower was ahead of this reader
+                            continue
+                        seen = entry.event_id
+                    batch.append(entry.message)
+                if batch:
+                    yield batch
+                if not woken.wait(quiet()):
+                    yield []
 
     def _is_gone(self, last_id: int) -> bool:
         """Whether what follows an event cannot be told: it is pruned, or from after a backup."""
@@ -119,23 +137,18 @@ class EventStream:
             oldest, newest = stored.bounds(connection)
             return last_id not in {oldest - 1, newest} and not stored.exists(connection, last_id)
 
-    def _catch_up(self, after: int, up_to: int) -> Iterator[StreamMessage]:
+    def _catch_up(self, after: int, up_to: int) -> Iterator[Batch]:
         while after < up_to:
             with self._database.read() as connection:
                 batch = stored.after(connection, after, _BATCH)
-            for event in batch:
-                if event.id <= up_to:
-                    yield _message(event)
             if not batch:
                 return
+            yield [_message(event) for event in batch if event.id <= up_to]
             after = batch[-1].id
 
-    def _wait(self, place: int) -> tuple[list[_Entry], bool]:
-        with self._moved:
-            if self._next_place == place and not self._stop.is_set():
-                self._moved.wait(KEEP_ALIVE)
-            if self._next_place == place:
-                return [], False
+    def _since(self, place: int) -> tuple[list[_Entry], bool]:
+        """What was read from a place on, and whether some of that is not in memory any more."""
+        with self._lock:
             missed = self._next_place - place
             if missed > len(self._ring):
                 return [], True
@@ -168,8 +181,7 @@ class EventStream:
                 except Exception:  # the thread must outlive whatever one reading meets
                     _log.exception("The event stream could not be read.")
                     self._stop.wait(1)
-        with self._moved:
-            self._moved.notify_all()
+        self._mailboxes.wake(_READ)
 
     def _read_events(self) -> None:
         while True:
@@ -177,18 +189,18 @@ class EventStream:
                 batch = stored.after(connection, self._last_id, _BATCH)
             if not batch:
                 return
-            with self._moved:
+            with self._lock:
                 for event in batch:
                     self._add(event.id, _message(event))
                 self._last_id = batch[-1].id
-                self._moved.notify_all()
+            self._mailboxes.wake(_READ)
 
     def _read_progress(self) -> None:
         with self._noting:
             waiting, self._progress = self._progress, set()
         with self._database.read() as connection:
             rows = stored_jobs.progress_of(connection, [int(job_id) for job_id in waiting])
-        with self._moved:
+        with self._lock:
             for job_id, record, fraction in rows:
                 data = {
                     "job_id": job_id,
@@ -196,14 +208,14 @@ class EventStream:
                     "fraction": fraction,
                 }
                 self._add(None, StreamMessage("progress", encode(data)))
-            self._moved.notify_all()
+        self._mailboxes.wake(_READ)
 
     def _add(self, event_id: int | None, message: StreamMessage) -> None:
         self._ring.append(_Entry(self._next_place, event_id, message))
         self._next_place += 1
 
 
-def changes(services: Services, last_id: int | None) -> Iterator[StreamMessage]:
+def changes(services: Services, last_id: int | None) -> Iterator[Batch]:
     """The stream of `/api/stream`: every change of jobs and workers, and progress."""
     return services.events.follow(last_id)
 

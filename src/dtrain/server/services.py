@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the parts are handed `Services` in turn
     from .blobs import BlobStore
     from .events import EventStream
+    from .jobs.followed import FollowedJobs
     from .kept_secrets import Tokens
     from .mailboxes import Mailboxes
     from .polls import HeldPolls
@@ -93,6 +94,7 @@ class Services:
     blobs: BlobStore
     """What jobs leave: artifacts and finished logs."""
     events: EventStream
+    followed: FollowedJobs
     mailboxes: Mailboxes
     polls: HeldPolls
     code_tries: Tries

@@ -1,30 +1,30 @@
 """One job, live: its changes, its log and its metrics in one stream that can be resumed anywhere.
 
 Nothing is pushed into the stream: a wake-up makes it look at what is stored, from where it is. So
-it cannot lose or double anything, and a slow follower costs nothing but its own time.
+it cannot lose or double anything, and a slow follower costs nothing but its own time. What several
+followers of a job look at is read once (`followed`).
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from dtrain.protocol.errors import Invalid, NotFound
-from dtrain.protocol.messages import LogPiece, encode
-from dtrain.server.events import KEEP_ALIVE, StreamMessage
-from dtrain.server.store import attempts, events, job_views, jobs, metrics
+from dtrain.server.events import Batch, StreamMessage, quiet
+from dtrain.server.store import attempts, jobs
+from dtrain.server.store.attempts import Attempt
 
-from .logs import read_piece
+from .followed import FollowedJob, Look
 
 if TYPE_CHECKING:
     from dtrain.server.services import Services
 
-_PIECE = 256 * 1024
-"""Bytes of log in one message at most."""
-_RECORDS = 500
+
+_BATCH = 256 * 1024
+"""Bytes from which on messages go out without the next."""
 
 
 class Position(msgspec.Struct):
@@ -47,7 +47,7 @@ def follow(
     attempt: int | None = None,
     offset: int | None = None,
     seq: int | None = None,
-) -> Iterator[StreamMessage]:
+) -> Iterator[Batch]:
     """All that becomes known of a job, until it has ended and everything has been told.
 
     Args:
@@ -62,8 +62,8 @@ def follow(
         NotFound: there is no such job; raised before the first message.
         Invalid: `last_id` is none of this stream.
     """
-    with services.database.read() as connection:
-        job = job_views.get(connection, job_id)
+    with services.followed.join(services, job_id) as followed:
+        job = followed.look().job
     position = _position(last_id) or Position(
         attempt=attempt if attempt is not None else max(job.attempt, 1),
         offset=offset or 0,
@@ -78,93 +78,87 @@ class _Follower:
         self._job_id = job_id
         self._at = position
 
-    def run(self) -> Iterator[StreamMessage]:
-        with self._services.mailboxes.listen(jobs.topic(self._job_id)) as woken:
-            if self._at.event == 0:
-                yield self._job_now()
-            while not self._services.stop.is_set():
+    def run(self) -> Iterator[Batch]:
+        services = self._services
+        with (
+            services.mailboxes.listen(jobs.topic(self._job_id)) as woken,
+            services.followed.join(services, self._job_id) as job,
+        ):
+            while not services.stop.is_set():
                 woken.clear()
                 try:
-                    ended = yield from self._news()
+                    ended = yield from self._batches(job)
                 except NotFound:
                     ended = True
                 if ended:
-                    yield StreamMessage("end", b"{}", str(self._at))
+                    yield [StreamMessage("end", b"{}", str(self._at))]
                     return
-                if not woken.wait(KEEP_ALIVE):
-                    yield StreamMessage()
+                if not woken.wait(quiet()):
+                    yield []
 
-    def _job_now(self) -> StreamMessage:
-        with self._services.database.read() as connection:
-            self._at.event = events.last_of_job(connection, self._job_id)
-            return StreamMessage(
-                "job", encode(job_views.get(connection, self._job_id)), str(self._at)
-            )
+    def _batches(self, job: FollowedJob) -> Generator[Batch, None, bool]:
+        """What is new, in as few parts as can be; returns whether that was the end."""
+        batch: Batch = []
+        size = 0
+        news = self._news(job)
+        while True:
+            try:
+                message = next(news)
+            except StopIteration as end:
+                if batch:
+                    yield batch
+                return bool(end.value)
+            batch.append(message)
+            size += len(message.data)
+            if size >= _BATCH:
+                yield batch
+                batch, size = [], 0
 
-    def _news(self) -> Generator[StreamMessage, None, bool]:
+    def _news(self, job: FollowedJob) -> Generator[StreamMessage, None, bool]:
         """Tell what is new; returns whether that was the end."""
         while True:
-            with self._services.database.read() as connection:
-                event = events.last_of_job(connection, self._job_id)
-                job = job_views.get(connection, self._job_id)
-                attempt = attempts.get(connection, self._job_id, self._at.attempt)
+            look = job.look()
+            if self._at.event == 0:
+                yield self._changed(look)
             # The log comes before the change that follows it: `completed` is told last.
+            attempt = self._attempt(look)
             if attempt is not None:
-                yield from self._log(attempt.log_bytes)
-                yield from self._metrics(attempt.metric_records)
-            passed = self._at.attempt < job.attempt
+                yield from self._log(job, attempt.log_bytes)
+                yield from self._metrics(job, attempt.metric_records)
+            passed = self._at.attempt < look.job.attempt
             # A lower one tells of a server that was restored from a backup.
-            if not passed and event != self._at.event:
-                self._at.event = event
-                yield StreamMessage("job", encode(job), str(self._at))
+            if not passed and look.event != self._at.event:
+                yield self._changed(look)
             if not passed:
-                return job.status.final
+                return look.job.status.final
             self._at.attempt, self._at.offset, self._at.seq = self._at.attempt + 1, 0, 0
 
-    def _log(self, end: int) -> Iterator[StreamMessage]:
-        while self._at.offset < end:
-            piece = read_piece(self._services, self._job_id, self._at.attempt, self._at.offset)
-            if not piece:
-                return
-            piece = _whole_characters(piece[:_PIECE])
-            start = self._at.offset
-            self._at.offset += len(piece)
-            yield StreamMessage(
-                "log", encode(_log_piece(self._at.attempt, start, piece)), str(self._at)
-            )
+    def _changed(self, look: Look) -> StreamMessage:
+        self._at.event = look.event
+        return StreamMessage("job", look.told, str(self._at))
 
-    def _metrics(self, end: int) -> Iterator[StreamMessage]:
+    def _attempt(self, look: Look) -> Attempt | None:
+        if look.job.attempt == self._at.attempt:
+            return look.attempt
+        with self._services.database.read() as connection:
+            return attempts.get(connection, self._job_id, self._at.attempt)
+
+    def _log(self, job: FollowedJob, end: int) -> Iterator[StreamMessage]:
+        while self._at.offset < end:
+            piece = job.log(self._at.attempt, self._at.offset, end)
+            if piece is None:
+                return
+            self._at.offset = piece.end
+            yield StreamMessage("log", piece.told, str(self._at))
+
+    def _metrics(self, job: FollowedJob, end: int) -> Iterator[StreamMessage]:
         while self._at.seq < end:
-            with self._services.database.read() as connection:
-                records = metrics.page(
-                    connection, self._job_id, self._at.attempt, self._at.seq, _RECORDS
-                )
+            records = job.records(self._at.attempt, self._at.seq, end)
             for record in records:
-                self._at.seq = record.seq + 1
-                data = {"attempt": self._at.attempt, **msgspec.structs.asdict(record)}
-                yield StreamMessage("metric", encode(data), str(self._at))
+                self._at.seq = record.end
+                yield StreamMessage("metric", record.told, str(self._at))
             if not records:
                 return
-
-
-def _log_piece(attempt: int, start: int, piece: bytes) -> LogPiece:
-    end = start + len(piece)
-    try:
-        return LogPiece(attempt=attempt, offset=start, end=end, text=piece.decode())
-    except UnicodeDecodeError:
-        packed = base64.b64encode(piece).decode()
-        return LogPiece(attempt=attempt, offset=start, end=end, base64=packed)
-
-
-def _whole_characters(piece: bytes) -> bytes:
-    """The piece without a UTF-8 character that has only begun at its end."""
-    for back in range(1, min(4, len(piece) - 1) + 1):
-        byte = piece[-back]
-        if byte & 0xC0 == 0x80:
-            continue
-        needed = 1 if byte < 0x80 else 2 if byte >> 5 == 6 else 3 if byte >> 4 == 14 else 4
-        return piece[:-back] if needed > back and byte >= 0xC0 else piece
-    return piece
 
 
 def _position(last_id: str | None) -> Position | None:

@@ -42,9 +42,13 @@ _LIFECYCLE = (
 """The columns that are a field of `JobState` as they are."""
 
 
+KIND = "job"
+"""The kind of the topics of jobs."""
+
+
 def topic(job_id: int) -> str:
     """What is told when a job, its log or its metrics have moved."""
-    return f"job:{job_id}"
+    return f"{KIND}:{job_id}"
 
 
 def queued_topic(request_key: str) -> str:

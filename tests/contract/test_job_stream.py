@@ -1,0 +1,67 @@
+"""The stream of one job: what its followers share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from support.processes import wait_for
+from support.queue import Hand, open_services, submitted
+
+from dtrain.protocol.messages import LogPiece
+from dtrain.server.jobs.follow import follow
+from dtrain.server.services import Services
+
+FOLLOWERS = 30
+PIECES = 20
+
+
+@pytest.fixture
+def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
+    with open_services(tmp_path, database_url) as made:
+        yield made
+
+
+def test_what_many_followers_are_told_is_read_once_for_all(services: Services) -> None:
+    job = submitted(services)
+    hand = Hand(services)
+    ref = hand.run_next()
+    hand.log(ref, 0, b"it begins\n")
+    printed = bytearray(b"it begins\n")
+    logs = [bytearray() for _ in range(FOLLOWERS)]
+    queries: list[str] = []
+
+    def note(*told: Any) -> None:
+        if threading.current_thread() in threads:
+            queries.append(told[2])
+
+    def listen(log: bytearray) -> None:
+        for message in chain.from_iterable(follow(services, job.id, last_id=None)):
+            if message.event == "log":
+                log += (msgspec.json.decode(message.data, type=LogPiece).text or "").encode()
+
+    def all_know() -> bool:
+        return all(log == printed for log in logs)
+
+    threads = [threading.Thread(target=listen, args=[log], daemon=True) for log in logs]
+    for thread in threads:
+        thread.start()
+    wait_for(all_know, "all to be told the beginning")
+    sa.event.listen(services.database.engine, "before_cursor_execute", note)
+    for number in range(PIECES):
+        piece = f"piece {number}: grüße\n".encode()
+        hand.log(ref, len(printed), piece)
+        printed += piece
+        wait_for(all_know, "all to be told the piece")
+    services.stop.set()
+    services.mailboxes.wake_all()
+    for thread in threads:
+        thread.join()
+    assert queries
+    assert len(queries) < FOLLOWERS * PIECES / 2
