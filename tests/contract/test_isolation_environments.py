@@ -12,6 +12,7 @@ from support.isolated import isolated
 from support.packages import make_sdist, make_wheel, source_of
 from support.requirements import require
 
+from dtrain.protocol.states import Cause
 from dtrain.worker.environment import CACHE
 from dtrain.worker.removal import remove_tree
 from dtrain.worker.spool import WorkerFolder
@@ -115,3 +116,16 @@ def test_package_of_the_bundle_is_built_and_cannot_change_what_is_shared(
     folder, record = bench.run_bundle({**files, **source_of(sdist, "code")})
     assert record.exit_code == 0, folder.log.read_text()
     assert module.read_text() == before
+
+
+@pytest.mark.parametrize("place", ["/", "{private}"])
+def test_requirement_on_this_machines_disk_is_reached_as_the_jobs_own_user(
+    bench: Bench, tmp_path: Path, place: str
+) -> None:
+    private, ran = tmp_path / "private", tmp_path / "ran"
+    private.mkdir(mode=0o700)
+    (private / "setup.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    _, record = bench.run(SHOW, f"parrot\n-e {place.format(private=private)}\n")
+    assert record.cause is Cause.ENVIRONMENT_FAILED
+    assert not ran.exists()
+    assert [path.name for path in private.iterdir()] == ["setup.py"]
