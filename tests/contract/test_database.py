@@ -89,6 +89,21 @@ def test_postgresql_that_allows_no_extension_does_without_its_index(
         database.close()
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_postgresql_of_another_encoding_is_refused(postgres_url: str, encoding: str) -> None:
+    name = f"other_{secrets.token_hex(4)}"
+    made = f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(made)  # type: ignore[arg-type]
+        database = Database(sa.make_url(postgres_url).set(database=name))
+        try:
+            with pytest.raises(Refused, match=f"encoding {encoding}"):
+                upgrade(database)
+        finally:
+            database.close()
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+
 def test_upgrade_of_what_is_up_to_date_changes_nothing(database: Database) -> None:
     database.write(append("kept"))
     upgrade(database)

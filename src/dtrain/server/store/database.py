@@ -390,5 +390,10 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
         max_overflow=24,
         pool_timeout=30,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "application_name": "dtrain"},
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "dtrain",
+            # Else what a database of no encoding says comes as bytes, the reason to refuse it too.
+            "client_encoding": "UTF8",
+        },
     )

@@ -37,11 +37,12 @@ def upgrade(database: Database) -> None:
     A SQLite file with something in it is copied before, beside itself.
 
     Raises:
-        Refused: the database is of a newer version of DTrain.
+        Refused: the database is of a newer version of DTrain, or of another encoding than UTF-8.
         Unavailable: the database does not answer, or there is no room for the copy.
         DTrainError: a migration fails.
     """
     with database.read() as connection:
+        _refuse_encoding(connection)
         current = revision(connection)
     if current == newest():
         return
@@ -82,6 +83,20 @@ def refuse_newer(current: str | None) -> None:
             f" and DTrain {__version__} knows them up to {newest()}; install the newer version"
             " again, or restore what was kept from before the upgrade.",
             code="database_newer",
+        )
+
+
+def _refuse_encoding(connection: sa.Connection) -> None:
+    """Refuse a PostgreSQL that cannot hold whatever a name or a log line says."""
+    if connection.dialect.name != "postgresql":
+        return
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise Refused(
+            f"The database keeps text in the encoding {encoding}, which has no room for most"
+            " letters; make one in UTF-8 for DTrain:"
+            " createdb --encoding UTF8 --template template0 NAME",
+            code="database_encoding",
         )
 
 
