@@ -32,9 +32,10 @@ _RING = 2000
 _BATCH = 500
 _PROGRESS_PAUSE = 0.5
 """Seconds between two readings of progress."""
-_LOOK_ANYWAY = 5.0
-"""Seconds after which the table is read without a notice."""
-KEEP_ALIVE = 10.0
+LOOK_ANYWAY = 5.0
+"""Seconds after which is read without a notice: on PostgreSQL one can be missed while the
+connection is made anew."""
+_KEEP_ALIVE = 10.0
 """Seconds after which a silent stream has sent a sign of life."""
 _READ = "events read"
 """The topic that is told when there is more in memory."""
@@ -44,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 def quiet() -> float:
     """Seconds to wait before a sign of life; each time others, so that streams take turns."""
-    return random.uniform(KEEP_ALIVE / 2, KEEP_ALIVE)  # noqa: S311  no secret
+    return random.uniform(_KEEP_ALIVE / 2, _KEEP_ALIVE)  # noqa: S311  no secret
 
 
 class StreamMessage(msgspec.Struct, frozen=True):
@@ -167,8 +168,7 @@ class EventStream:
         with self._mailboxes.listen(stored.TOPIC) as woken:
             next_progress = 0.0
             while not self._stop.is_set():
-                # On PostgreSQL a notice can be missed while the connection is made anew.
-                woken.wait(_PROGRESS_PAUSE if self._progress else _LOOK_ANYWAY)
+                woken.wait(_PROGRESS_PAUSE if self._progress else LOOK_ANYWAY)
                 woken.clear()
                 try:
                     self._read_events()

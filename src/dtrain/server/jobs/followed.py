@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 
 from dtrain.protocol.messages import Job, LogPiece, encode
+from dtrain.server.events import LOOK_ANYWAY
 from dtrain.server.store import attempts, events, job_views, jobs, metrics
 from dtrain.server.store.attempts import Attempt
 
@@ -31,9 +32,6 @@ _NEAR = 1024 * 1024
 """Bytes before a log's end that are worth keeping: whoever keeps up asks for them."""
 _KEPT = 64
 """Messages, or pages of records, that are kept of a job."""
-_LOOK_ANYWAY = 5.0
-"""Seconds after which a job is read without a notice: on PostgreSQL one can be missed while the
-connection is made anew."""
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -86,7 +84,7 @@ class FollowedJob:
         """
         with self._looking:
             notices, now = self.notices, self._services.clock.monotonic()
-            if self._newest is None or notices != self._seen or now - self._looked > _LOOK_ANYWAY:
+            if self._newest is None or notices != self._seen or now - self._looked > LOOK_ANYWAY:
                 self._newest = self._read()
                 self._seen, self._looked = notices, now
             return self._newest
@@ -130,11 +128,9 @@ class FollowedJob:
 
     def _read(self) -> Look:
         with self._services.database.read() as connection:
-            # Before the job: a change that comes in between is told once more, not never.
-            event = events.last_of_job(connection, self._job_id)
             job = job_views.get(connection, self._job_id)
             return Look(
-                event=event,
+                event=events.last_of_job(connection, self._job_id),
                 job=job,
                 told=encode(job),
                 attempt=attempts.get(connection, self._job_id, job.attempt),
