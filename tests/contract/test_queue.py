@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -428,10 +429,10 @@ def test_stream_of_a_job_resumes_without_loss_at_every_message(services: Service
     for start in range(0, 60, 20):
         hand.log(ref, start, b"0123456789012345678\n")
     hand.finish(ref, log_bytes=60)
-    whole = list(follow.follow(services, job.id, last_id=None))
+    whole = list(chain(*follow.follow(services, job.id, last_id=None)))
     assert [message.event for message in whole][-1] == "end"
     for index, message in enumerate(whole[:-1]):
-        rest = list(follow.follow(services, job.id, last_id=message.id))
+        rest = list(chain(*follow.follow(services, job.id, last_id=message.id)))
         assert rest == whole[index + 1 :]
 
 

@@ -459,7 +459,7 @@ def test_pages_have_labels_landmarks_and_one_heading(site: Application, path: st
     assert markup.all("html")[0]["lang"] == "en"
     ids = [one["id"] for _, one in markup.elements if "id" in one]
     assert len(ids) == len(set(ids))
-    labelled = {one["for"] for one in markup.all("label")}
+    labelled = {one.get("for") for one in markup.all("label")} - {None}
     for tag in ("input", "textarea", "select"):
         for field in markup.all(tag):
             if field.get("type") != "hidden":

@@ -55,7 +55,7 @@ def test_numbers_given_after_the_backup_are_not_given_again(home: Path, tmp_path
         assert app.client.get("/api/jobs/4").status_code == 404
         assert app.submit("new")["id"] == 1001
         last_id = lost["events"][-1]["id"]
-        assert next(app.services.events.follow(last_id)).event == "reset"
+        assert next(app.services.events.follow(last_id))[0].event == "reset"
 
 
 @contextmanager

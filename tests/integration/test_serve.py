@@ -226,15 +226,18 @@ def test_taken_port_is_said_with_the_setting(
 def test_of_two_servers_that_start_at_once_one_has_the_port(tmp_path: Path) -> None:
     port = free_port()
     environment = clean_environment() | {"DTRAIN_PORT": str(port)}
+    homes = [tmp_path / "one", tmp_path / "other"]
+    for home in homes:
+        home.mkdir()
     servers = [
         subprocess.Popen(
-            [sys.executable, "-m", "dtrain", "server", tmp_path / name],
+            [sys.executable, "-m", "dtrain", "server", home],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for name in ("one", "other")
+        for home in homes
     ]
     refused = wait_for(lambda: [one for one in servers if one.poll() is not None], "a refusal")
     assert [one.returncode for one in refused] == [2]

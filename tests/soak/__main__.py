@@ -3,6 +3,7 @@
     make soak                                    200 jobs, two workers, one server on SQLite
     make soak ARGS="--jobs 1000 --seed 7"
     make soak ARGS="--servers 2"                 two servers on one PostgreSQL
+    make soak ARGS="--kills 1000 --calm 1.5"     until 1,000 servers and 1,000 agents were killed
 
 Every job writes down what it prints. In the end that is compared, byte for byte and record for
 record, with what the server has, and the table says what was done and what was lost. The exit
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
     with ExitStack() as stack:
         try:
             place = make_workplace(stack, folder, options.servers, options.workers, options.slots)
-            account = _soak(place, options.jobs, random.Random(seed), options.calm)
+            account = _soak(place, options, random.Random(seed))
         finally:
             end_started(mark)
         account.left = left_over(mark, folder)
@@ -53,11 +54,15 @@ def main(arguments: list[str]) -> int:
     return 0 if account.is_clean else 1
 
 
-def _soak(place: Workplace, number: int, chance: random.Random, pause: float) -> Account:
-    faults = Faults(place, random.Random(chance.random()), pause)
+def _soak(place: Workplace, options: argparse.Namespace, chance: random.Random) -> Account:
+    faults = Faults(place, random.Random(chance.random()), options.calm)
     faults.start()
     try:
-        handed = hand_in(place, number, chance)
+        handed = hand_in(
+            place,
+            lambda number: number >= options.jobs and faults.have_killed(options.kills),
+            chance,
+        )
         place.wait_until_all_ended(handed, LONGEST)
     finally:
         faults.stop()
@@ -69,11 +74,16 @@ def _soak(place: Workplace, number: int, chance: random.Random, pause: float) ->
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make soak", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--jobs", type=int, default=200, help="how many jobs (200)")
+    parser.add_argument("--jobs", type=int, default=200, help="how many jobs at least (200)")
     parser.add_argument("--workers", type=int, default=2, help="how many workers (2)")
     parser.add_argument("--slots", type=int, default=4, help="jobs that a worker runs at once (4)")
     parser.add_argument("--servers", type=int, default=1, help="more than one: on PostgreSQL (1)")
-    parser.add_argument("--calm", type=float, default=1.0, help="mean seconds between faults (1)")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="servers, and agents, to kill at least (0)"
+    )
+    parser.add_argument(
+        "--calm", type=float, default=1.0, help="mean seconds from a fault to the next like it (1)"
+    )
     parser.add_argument("--seed", type=int, help="repeats the choices of an earlier run")
     return parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,11 +37,11 @@ class Handed:
     cancelled: bool
 
 
-def hand_in(place: Workplace, number: int, chance: random.Random) -> list[Handed]:
-    """Hand in so many jobs, a few at a time, and cancel some in their midst."""
+def hand_in(place: Workplace, enough: Callable[[int], bool], chance: random.Random) -> list[Handed]:
+    """Hand in jobs, a few at a time, until there are enough; cancel some in their midst."""
     packed = bundle(place.folder)
     handed: list[Handed] = []
-    while len(handed) < number:
+    while not enough(len(handed)):
         handed.append(_hand_in_one(place, packed, len(handed), chance))
         if len(handed) % 10 == 0:
             print(f"{len(handed)} jobs handed in", flush=True)

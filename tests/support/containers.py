@@ -145,8 +145,8 @@ class TestEngine:
                 self.engine.call("DELETE", f"/images/{image['Id']}", query={"force": 1})
         self.end()
         _run("ip", "link", "delete", self._bridge)
-        for _ in range(_mounts_at(self._data)):
-            _run("umount", str(self._data))
+        for mount in reversed(_mounts_in(self._data)):
+            _run("umount", mount)
 
     def add_base(self, base: Path) -> None:
         """Have the base image under its names, if it does not have them yet."""
@@ -221,10 +221,15 @@ def base_image() -> Path:
     return _ARCHIVE
 
 
-def _mounts_at(folder: Path) -> int:
-    """How often a folder is mounted on itself, as an engine does at each start with its data."""
+def _mounts_in(folder: Path) -> list[str]:
+    """What is mounted on a folder and in it, in the order of mounting.
+
+    An engine mounts its data on itself at each start, and one that is killed leaves the root file
+    system of what it was building.
+    """
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    return sum(mount.split()[4] == str(folder.resolve()) for mount in mounts)
+    places = [mount.split()[4] for mount in mounts]
+    return [place for place in places if Path(place).is_relative_to(folder.resolve())]
 
 
 def _run(*command: str) -> None:
