@@ -5,7 +5,8 @@ that it shares with others: the packages of its requirements, and pip. So whatev
 while it runs stays its own, and the same requirements are installed once.
 
     <root>/packages-<key>/    what requirements resolve to; the key is that and the interpreter
-    <root>/base-<key>/        pip, for jobs that use it; the key is the interpreter
+    <root>/base-<key>/        pip, for jobs that use it, and a blank environment, of which the
+                              attempts' are copies; the key is the interpreter
     <root>/pythons/           interpreters that were fetched (`pythons`)
     <root>/cache/             uv's own
     <folder>/venv/            the attempt's; `shared` in it is a link to its `packages-<key>`
@@ -41,6 +42,8 @@ INSTALL = ("--no-deps", "--link-mode", "copy")
 """How packages that are resolved are installed."""
 
 _CLOSED = 0o700
+_BLANK = "blank"
+"""The folder in a base of the environment that attempts get a copy of."""
 _LAYERS = "dtrain_layers.pth"
 _WHERE_PIP = """\
 import ensurepip, glob, os, sysconfig
@@ -95,7 +98,7 @@ class Environments:
         Raises:
             DTrainError: the interpreter cannot make one.
         """
-        place = self._root / f"base-{key(identity(python))}"
+        place = self._root / f"base-{key(identity(python), _BLANK)}"
         return self.shared.have(place, attempt, lambda _: self._build_base(place, python), waiting)
 
     def _build_base(self, place: Path, python: Path) -> None:
@@ -113,12 +116,13 @@ class Environments:
         done = quiet(["pip", "install", "--python", str(place / "bin/python"), *options, wheels[0]])
         if done.returncode:
             raise DTrainError(f"pip cannot be made ready for jobs: {done.stderr.strip()}")
+        make(place / _BLANK, python, "--relocatable")
 
     def make_own(self, venv: Path, python: Path, waiting: Waiting | None = None) -> None:
         """Make the environment of an attempt, anew if there is one, on top of the base."""
         base = self.base(python, venv.parent, waiting)
         remove_tree(venv)
-        make(venv, python)
+        _copy(str(base / _BLANK), str(venv))
         for name in ("pip", "pip3"):
             script = venv / "bin" / name
             script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(venv))}/bin/python -m pip "$@"\n')
@@ -153,13 +157,14 @@ class Environments:
         _put_on_top(venv, [place, self.base(python, venv.parent)])
 
 
-def make(place: Path, python: Path) -> None:
-    """Make an empty virtual environment.
+def make(place: Path, python: Path, *options: str) -> None:
+    """Make an empty virtual environment, with further options of `uv venv`.
 
     Raises:
         DTrainError: the interpreter is not fit for that.
     """
-    done = quiet(["venv", "--no-config", "--no-project", "--python", str(python), str(place)])
+    options = ("--no-config", "--no-project", "--python", str(python), *options)
+    done = quiet(["venv", *options, str(place)])
     if done.returncode:
         raise DTrainError(f"No environment of {python} can be made: {done.stderr.strip()}")
 
@@ -174,6 +179,22 @@ def compile_packages(place: Path, python: Path) -> None:
     options = ["-I", "-S", "-m", "compileall", "-q", "-j", "0"]
     command = [str(python), *options, str(_packages(place))]
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def _copy(folder: str, target: str) -> None:
+    """Copy a folder with all that is in it, but for permissions: the copy can be written in."""
+    # shutil and pathlib would take ten times as long, and every job waits for this.
+    os.mkdir(target)  # noqa: PTH102
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = f"{target}/{entry.name}"
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.path), path)  # noqa: PTH115, PTH211
+            elif entry.is_dir():
+                _copy(entry.path, path)
+            else:
+                with open(entry.path, "rb") as source, open(path, "wb") as copy:  # noqa: PTH123
+                    copy.write(source.read())
 
 
 def _put_on_top(venv: Path, layers: list[Path]) -> None:
