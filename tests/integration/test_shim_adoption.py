@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import msgspec
@@ -194,3 +195,46 @@ def test_agent_killed_while_it_launches_starts_the_job_once(worker: WorkerFolder
     record = ended(running)
     assert (record.cause, record.exit_code) == (Cause.EXITED, 0)
     assert folder.log.read_bytes() == b"started\n"
+
+
+def test_shim_is_told_from_others_by_its_mark_and_its_folder(worker: WorkerFolder) -> None:
+    folder = new_attempt(worker)
+    running = launch(folder, script(folder, "import time; time.sleep(3600)"))
+    record = folder.shim
+    assert record is not None
+    mark = f"{layout.MARK}={record.mark}".encode()
+    assert mark in Path(f"/proc/{running.pid}/environ").read_bytes().split(b"\0")
+    assert os.fsencode(folder.path) in Path(f"/proc/{running.pid}/cmdline").read_bytes()
+
+
+def test_shims_outlive_what_they_were_forked_from_and_others_follow(worker: WorkerFolder) -> None:
+    first, second = new_attempt(worker), new_attempt(worker)
+    code = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+    running = launch(first, script(first, code))
+    os.kill(parent(running.pid), signal.SIGKILL)
+    assert ended(launch(second, script(second, "print('begun')"))).exit_code == 0
+    assert second.log.read_bytes() == b"begun\n"
+    assert not running.wait(0)
+    (first.work / "go").touch()
+    assert ended(running).exit_code == 0
+
+
+def test_attempt_starts_once_where_what_shims_are_forked_from_is_killed_before_it_forks(
+    worker: WorkerFolder,
+) -> None:
+    first, second = new_attempt(worker), new_attempt(worker)
+    running = launch(first, script(first, "import time; time.sleep(3600)"))
+    source = parent(running.pid)
+    os.kill(source, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as aside:
+        launched = aside.submit(launch, second, script(second, "print('begun')"))
+        wait_for((second.path / layout.PLAN).exists, "the shim to be asked for")
+        assert not wait([launched], timeout=0.3).done
+        os.kill(source, signal.SIGKILL)
+        assert ended(launched.result()).exit_code == 0
+    assert second.log.read_bytes() == b"begun\n"
+
+
+def parent(pid: int) -> int:
+    """The parent of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -17,6 +17,7 @@ All of it may be called from any thread; `stop` any number of times.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import itertools
@@ -26,7 +27,9 @@ import os
 import secrets
 import select
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +42,10 @@ from dtrain.protocol.states import Cause
 
 from . import cgroups, hierarchies, layout, processes
 from .executors.base import Executor, Plan
+from .fork_server import ASKED, BLANK_MARK, BLANK_TITLE
 from .layout import write_durably
 from .processes import Process
-from .shim import HELD, READY, note_stuck
+from .shim import note_stuck
 from .spool import AttemptFolder
 
 _log = logging.getLogger(__name__)
@@ -49,17 +53,22 @@ _log = logging.getLogger(__name__)
 _PACKAGES = str(Path(dtrain.__file__).absolute().parents[1])
 """The folder from which the shim imports this package: last, lest something there hide a module."""
 _CODE = """\
-import sys
+import os, sys
 sys.path.append(sys.argv[1])
+from dtrain.worker.fork_server import serve
 from dtrain.worker.shim import main
-main(sys.argv[2])
+main(serve())
+os._exit(0)
 """
+"""Run by the process that shims are forked from. A shim does not tidy up: its end is waited for."""
 _LOOKS = 5
 """How often nothing must be found of an attempt before nothing is left."""
 _RECORDED = 60.0
 """Seconds in which a shim that holds its lock has recorded itself, however busy the machine is."""
-_SMOOTHING = 4
-"""Milliseconds between two times; for longer than 10 the kernel does not remember."""
+_SMOOTHING = 0.008
+"""Seconds between two times; for longer than 0.02 the kernel does not remember."""
+_SMOOTHED = 1.0
+"""Seconds after which the wait does not count any more beside what came before."""
 _ABOVE = 10
 """A descriptor above those that a shim is given, so that none takes another's place."""
 
@@ -167,48 +176,114 @@ def _start(folder: AttemptFolder, plan: Plan, lock: int) -> str:
     # Not msgspec: variables that are not UTF-8 are text with lone surrogates.
     content = json.dumps(msgspec.to_builtins(plan))
     write_durably(str(folder.path / layout.PLAN), content.encode())
+    answer = _ask(folder, lock)
+    if not answer and folder.shim is None and _fork_server.has_died():
+        answer = _ask(folder, lock)  # there was nobody to start one
+    return answer
+
+
+def _ask(folder: AttemptFolder, lock: int) -> str:
+    """Have a shim forked; what it says."""
     reader, writer = os.pipe()
-    log = str(folder.path / layout.SHIM_LOG)
-    opened = (os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(folder.path / layout.SHIM_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", "-c", _CODE, _PACKAGES, str(folder.path)],
-            {"LC_ALL": "C.UTF-8", layout.MARK: secrets.token_hex(16)},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, writer, READY),
-                (os.POSIX_SPAWN_DUP2, lock, HELD),
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, log, *opened),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-            setsigmask=(),
-        )
+        _fork_server.ask(folder.path, writer, lock, log)
     finally:
+        os.close(log)
         os.close(writer)
         with os.fdopen(reader, "rb") as said:
-            if plan.limits.group:
-                _smooth_way(reader)
             answer = said.read().decode()
     return answer
 
 
-def _smooth_way(reader: int) -> None:
-    """Spare the shim a wait of the kernel's, while it starts.
+class _ForkServer:
+    """The process that shims are forked from: started when it is needed, and again if it died."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._pid: int | None = None
+        self._socket: socket.socket | None = None
+
+    def ask(self, folder: Path, *descriptors: int) -> None:
+        """Have a shim forked for an attempt, with these descriptors."""
+        message = os.fsencode(f"{secrets.token_hex(16)}\0{folder}")
+        with self._guard:
+            try:
+                socket.send_fds(self._socket or self._started(), [message], descriptors)
+            except ConnectionError:  # it was killed
+                self._end()
+                socket.send_fds(self._started(), [message], descriptors)
+
+    def has_died(self) -> bool:
+        """Whether it was killed since it was asked last, and is not yet started again."""
+        with self._guard:
+            if self._socket is not None:
+                watch = select.poll()
+                watch.register(self._socket, 0)
+                if watch.poll(0):
+                    self._end()
+            return self._socket is None
+
+    def close(self) -> None:
+        """Have it end; the shims go on."""
+        with self._guard:
+            self._end()
+
+    def _started(self) -> socket.socket:
+        self._socket, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            self._pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", "-c", _CODE, _PACKAGES, BLANK_TITLE],
+                {"LC_ALL": "C.UTF-8", layout.MARK: BLANK_MARK},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, its.fileno(), ASKED),
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                ],
+                setsid=True,
+                setsigmask=(),
+            )
+        return self._socket
+
+    def _end(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._pid is not None:
+            os.waitpid(self._pid, 0)
+            self._pid = None
+
+
+_fork_server = _ForkServer()
+atexit.register(_fork_server.close)
+
+
+@contextlib.contextmanager
+def smoothed_way() -> Iterator[None]:
+    """Spare a job a wait of the kernel's, while all is made ready for it.
 
     The first process in a while that goes into a control group waits for all processors to take
     note, some 15 ms; those that follow at once do not. So this process goes where it is, again and
-    again until the shim has begun.
+    again, beside what else is done, for a moment.
     """
     place = hierarchies.own_members()
-    watch = select.poll()
-    watch.register(reader, select.POLLIN)
-    while place is not None and not watch.poll(_SMOOTHING):
-        try:
-            place.write_text("0")
-        except OSError:
-            return
+    over = threading.Event()
+
+    def smooth() -> None:
+        deadline = time.monotonic() + _SMOOTHED
+        with contextlib.suppress(OSError):
+            while place is not None and time.monotonic() < deadline:
+                place.write_text("0")
+                if over.wait(_SMOOTHING):
+                    return
+
+    thread = threading.Thread(target=smooth, name="smooth", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def adopt(folder: AttemptFolder) -> Running | None:

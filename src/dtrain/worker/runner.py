@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import msgspec
@@ -29,7 +30,7 @@ from .bundles import BundleCache
 from .checkpoints import Checkpoints
 from .executors.base import Executor, PrepareFailed
 from .isolation import Isolation
-from .launcher import Running, adopt, kill_rest, launch, resume
+from .launcher import Running, adopt, kill_rest, launch, resume, smoothed_way
 from .link import AttemptRef, Link
 from .log_uploader import LogUploader
 from .patience import StaleAttempt, Stopped, Superseded
@@ -233,6 +234,10 @@ class Runner:
 
     def _launch(self) -> Running | None:
         """Start a new attempt; None if one was started that has ended meanwhile."""
+        with smoothed_way() if self._isolation.means.group else nullcontext():
+            return self._launch_smoothly()
+
+    def _launch_smoothly(self) -> Running | None:
         self._check()
         self._say(Phase.PREPARING)
         fetch = partial(

@@ -9,8 +9,8 @@ writes `exit.json` last. `launcher` starts it and watches it from outside:
 - It is the subreaper of everything the job starts: orphans become its children, so that nothing
   gets out of its sight. If the shim is killed, the kernel kills the program of its step.
 
-It runs without `site` and imports the standard library's quick part alone: a job that needs no
-environment waits for nothing but this start.
+It is forked from a process that has this module already (`fork_server`), and imports the standard
+library's quick part alone: what is in it is in the memory of every job's shim.
 """
 # pathlib would cost the shim a third of its start.
 # ruff: noqa: PTH108, PTH110, PTH208
@@ -358,7 +358,8 @@ def note_stuck(folder: str, left: list[processes.Process]) -> None:
 
 def main(folder: str) -> None:
     """Run the attempt whose plan lies in the folder; what is heard on `READY` is said first."""
-    _close_inherited()
+    os.set_inheritable(HELD, False)  # noqa: FBT003 -- it takes no name
+    close_above(HELD)
     become_subreaper()
     os.chdir(folder)
     plan = json.loads(read_if_there(f"{folder}/{layout.PLAN}") or b"")
@@ -373,11 +374,10 @@ def main(folder: str) -> None:
         raise
 
 
-def _close_inherited() -> None:
+def close_above(last: int) -> None:
     """Let go of what the agent's own ancestors left open: a job would inherit it in turn."""
-    os.set_inheritable(HELD, False)  # noqa: FBT003 -- it takes no name
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > HELD:
+        if int(name) > last:
             with contextlib.suppress(OSError):  # the descriptor of the listing itself
                 os.close(int(name))
 
