@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,9 @@ from .pythons import PythonSearch
 log = logging.getLogger(__name__)
 
 GIB = 1024**3
+
+_PAUSE = 1.0
+"""Seconds between two measurements at least, however often the worker polls."""
 
 
 class Inventory:
@@ -62,6 +66,8 @@ class Inventory:
         )
         """What there is for jobs; `find_pythons` may add to it."""
         self._search = search
+        self._measured: WorkerMetrics | None = None
+        self._measured_at = 0.0
         psutil.cpu_percent()
 
     def offer_containers(self, are_there: bool) -> None:
@@ -84,7 +90,16 @@ class Inventory:
         self._search.close()
 
     def metrics(self) -> WorkerMetrics:
-        """How busy the machine is; the CPU's share is the one since the call before."""
+        """How busy the machine is, as of a second ago at most; for one thread.
+
+        The CPU's share is the one since the measurement before: over less time it says nothing.
+        """
+        now = time.monotonic()
+        if self._measured is None or now - self._measured_at >= _PAUSE:
+            self._measured, self._measured_at = self._measure(), now
+        return self._measured
+
+    def _measure(self) -> WorkerMetrics:
         used = psutil.virtual_memory()
         disk = shutil.disk_usage(self._folder)
         return WorkerMetrics(

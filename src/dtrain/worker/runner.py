@@ -1,6 +1,7 @@
 """One attempt from its claim to its report, on one thread.
 
-    new         say `preparing`, fetch and unpack the bundle, make a plan, launch the shim
+    new         say `preparing`, and meanwhile fetch and unpack the bundle and make a plan; launch
+                the shim
     launched    follow the log and the steps until the shim has ended
     ended       compose the finish and keep it; from here on nothing is decided any more
     finished    report it, then what the server misses, until it is applied; remove the folder
@@ -16,6 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 
@@ -239,12 +241,14 @@ class Runner:
 
     def _launch_smoothly(self) -> Running | None:
         self._check()
-        self._say(Phase.PREPARING)
         fetch = partial(
             self._link.bundle, self._ref, self.folder.assignment.bundle.sha256, check=self._check
         )
         bring_back = partial(restore, self.folder, self._link, self._ref, self._check)
-        plan = make_ready(self.folder, self._executor, self._bundles, fetch, bring_back)
+        with ThreadPoolExecutor(1) as aside:
+            said = aside.submit(self._say, Phase.PREPARING)
+            plan = make_ready(self.folder, self._executor, self._bundles, fetch, bring_back)
+        said.result()  # only an attempt that counts goes on
         self._check()
         try:
             return launch(self.folder, self._isolation.enclosed(self.folder, plan))
