@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -52,8 +53,13 @@ def moment(seconds: float) -> datetime:
 
 def insert_once(connection: sa.Connection, table: sa.Table, **values: Any) -> None:
     """Add a row, unless one with the same key is there already."""
-    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(insert(table).values(values).on_conflict_do_nothing())
+    connection.execute(_insert_once(connection.dialect.name, table), values)
+
+
+@cache
+def _insert_once(dialect: str, table: sa.Table) -> sa.Insert:
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing()
 
 
 class Database:
