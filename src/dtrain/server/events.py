@@ -194,6 +194,8 @@ class EventStream:
                     self._add(event.id, _message(event))
                 self._last_id = batch[-1].id
             self._mailboxes.wake(_READ)
+            if len(batch) < _BATCH:  # whatever is stored behind it is told once more
+                return
 
     def _read_progress(self) -> None:
         with self._noting:
