@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.resources import Request
-from dtrain.protocol.states import Phase
+from dtrain.protocol.states import Phase, Status
 from dtrain.protocol.worker_messages import Finish
 from dtrain.server.rules.leases import EXTENSION, PATIENCE
 
@@ -47,6 +48,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """When the latest sample of what it uses was taken."""
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """An attempt, and how it stands with its job."""
+
+    attempt: Attempt
+    runs: bool
+    """Whether it is the one by which the job runs."""
+    cancel: int
+    """How strongly the job's end has been asked for."""
+
+
 def hash_secret(secret: str) -> str:
     """How a secret is stored. It is random and long, so a plain hash is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()
@@ -69,6 +80,19 @@ _OF_WORKER = (
     )
     .order_by(attempts.c.claimed_at)
 )
+_JOBS_OF_WORKER = sa.select(attempts.c.job_id).where(
+    attempts.c.worker_id == sa.bindparam("worker_id"), attempts.c.state.in_(OPEN)
+)
+_STANDINGS = (
+    sa.select(
+        attempts,
+        jobs.c.status.label("job_status"),
+        jobs.c.attempt.label("job_attempt"),
+        jobs.c.cancel,
+    )
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .where(attempts.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
+)
 _OPEN_OF_JOB = sa.select(attempts).where(
     attempts.c.job_id == sa.bindparam("job_id"), attempts.c.state.in_(OPEN)
 )
@@ -82,6 +106,7 @@ _TAKEN_OF = (
 _UPDATE = attempts.update().where(
     attempts.c.job_id == sa.bindparam("this_job"), attempts.c.number == sa.bindparam("this_number")
 )
+_UPDATE_FINISHING = _UPDATE.where(attempts.c.state == "finishing")
 
 
 def insert(
@@ -141,6 +166,25 @@ def of_worker(
     return [_attempt(row) for row in rows]
 
 
+def jobs_of_worker(connection: sa.Connection, worker_id: str) -> set[int]:
+    """The jobs of the worker's attempts that have not ended."""
+    return set(connection.execute(_JOBS_OF_WORKER, {"worker_id": worker_id}).scalars())
+
+
+def standings(
+    connection: sa.Connection, job_ids: Collection[int]
+) -> dict[tuple[int, int], Standing]:
+    """All attempts of the jobs, by job and number."""
+    return {
+        (row.job_id, row.number): Standing(
+            _attempt(row),
+            runs=row.job_status == Status.RUNNING and row.job_attempt == row.number,
+            cancel=row.cancel,
+        )
+        for row in connection.execute(_STANDINGS, {"job_ids": list(job_ids)})
+    }
+
+
 def open_of_job(connection: sa.Connection, job_id: int) -> list[Attempt]:
     """The job's attempts that have not ended."""
     return [_attempt(row) for row in connection.execute(_OPEN_OF_JOB, {"job_id": job_id})]
@@ -192,12 +236,8 @@ def end(connection: sa.Connection, attempt: Attempt, now: float) -> None:
 
 def note_arrival(connection: sa.Connection, job_id: int, number: int, now: float) -> None:
     """Something came of what an attempt's reported end waits for."""
-    connection.execute(
-        attempts.update()
-        .where(attempts.c.job_id == job_id, attempts.c.number == number)
-        .where(attempts.c.state == "finishing")
-        .values(finish_at=now)
-    )
+    which = {"this_job": job_id, "this_number": number}
+    connection.execute(_UPDATE_FINISHING, which | {"finish_at": now})
 
 
 _EXPIRED = (

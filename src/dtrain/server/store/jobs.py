@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -60,7 +60,7 @@ _GET = sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"))
 _LOCK = _GET.with_for_update()
 _LOCK_IF_FREE = _GET.with_for_update(skip_locked=True)
 _LOCK_ALL = (
-    sa.select(jobs.c.id)
+    sa.select(jobs)
     .where(jobs.c.id.in_(sa.bindparam("job_ids", expanding=True)))
     .order_by(jobs.c.id)
     .with_for_update()
@@ -184,9 +184,12 @@ def lock(connection: sa.Connection, job_id: int, *, skip_locked: bool = False) -
     return None if row is None else _state(row)
 
 
-def lock_all(connection: sa.Connection, job_ids: Iterable[int]) -> None:
+def lock_all(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, JobState]:
     """Keep jobs from other writers; in the order of their numbers, so that none waits for ever."""
-    connection.execute(_LOCK_ALL, {"job_ids": list(job_ids)})
+    if not job_ids:
+        return {}
+    rows = connection.execute(_LOCK_ALL, {"job_ids": list(job_ids)})
+    return {row.id: _state(row) for row in rows}
 
 
 def locked(connection: sa.Connection, job_id: int) -> JobState:
