@@ -185,7 +185,7 @@ def _claim(
     state = jobs.lock(connection, job_id, skip_locked=skip_locked)
     if state is None or state.status is not Status.PENDING:
         return None
-    for attempt in attempts.open_of_job(connection, job_id):
+    for attempt in attempts.open_of_job(connection, job_id) if state.attempt else ():
         # Whoever ran it before has lost it for good; its worker is told when it shows itself.
         attempts.end(connection, attempt, now)
     transition = advance(state, Claimed(worker_id), now)
