@@ -201,6 +201,7 @@ class _Writer:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._connection: sa.Connection | None = None
         self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
@@ -231,11 +232,13 @@ class _Writer:
                     break
                 batch.append(task)
             self._commit(batch)
+        if self._connection is not None:
+            self._connection.close()
         self._engine.dispose()
 
     def _commit(self, batch: list[_Task[Any]]) -> None:
         try:
-            with translated(), self._engine.begin() as connection:
+            with translated(), self._transaction() as connection:
                 for task in batch:
                     if len(batch) == 1:
                         task.run(connection)
@@ -246,6 +249,19 @@ class _Writer:
                 task.error = task.error or error
         for task in batch:
             task.done.set()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """One transaction, on the connection of the one before unless that was undone."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        try:
+            with self._connection.begin():
+                yield self._connection
+        except BaseException:
+            connection, self._connection = self._connection, None
+            connection.close()
+            raise
 
     @staticmethod
     def _run_guarded(task: _Task[Any], connection: sa.Connection) -> None:
@@ -384,7 +400,10 @@ def _sqlite_engine(url: sa.URL, begin: str, *, foreign_keys: bool = True) -> sa.
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         # The driver itself would begin late, and not for every statement.
-        connection.exec_driver_sql(begin)
+        if writes:
+            connection.exec_driver_sql(begin)
+        else:  # which nothing can keep from beginning, so that no failure need be told
+            connection.connection.cursor().execute(begin)
 
     return engine
 
