@@ -47,11 +47,22 @@ KIND = "job"
 
 
 _INSERT = jobs.insert().returning(jobs.c.id)
-_UPDATE = jobs.update().where(
-    jobs.c.id == sa.bindparam("this_job"),
-    jobs.c.status == sa.bindparam("this_status"),
-    jobs.c.attempt == sa.bindparam("this_attempt"),
-    jobs.c.version == sa.bindparam("this_version"),
+_UPDATE = (
+    jobs.update()
+    .where(
+        jobs.c.id == sa.bindparam("this_job"),
+        jobs.c.status == sa.bindparam("this_status"),
+        jobs.c.attempt == sa.bindparam("this_attempt"),
+        jobs.c.version == sa.bindparam("this_version"),
+    )
+    .returning(
+        jobs.c.request_key,
+        sa.select(workers.c.name)
+        .where(workers.c.id == jobs.c.worker_id)
+        .correlate(jobs)
+        .scalar_subquery()
+        .label("worker"),
+    )
 )
 _PROGRESS = jobs.update().where(
     jobs.c.id == sa.bindparam("this_job"), jobs.c.attempt == sa.bindparam("this_attempt")
@@ -65,7 +76,6 @@ _LOCK_ALL = (
     .order_by(jobs.c.id)
     .with_for_update()
 )
-_REQUEST_KEY = sa.select(jobs.c.request_key).where(jobs.c.id == sa.bindparam("job_id"))
 _IS_REQUEST = sa.select(requests.c.key).where(requests.c.key == sa.bindparam("key"))
 _BY_IDEMPOTENCY_KEY = sa.select(jobs.c.id).where(jobs.c.idempotency_key == sa.bindparam("key"))
 _SPEC = (
@@ -119,7 +129,7 @@ def insert(
     tags = [{"tag": tag, "job_id": job_id} for tag in dict.fromkeys(spec.tags)]
     if tags:
         connection.execute(job_tags.insert(), tags)
-    _announce(connection, "submitted", msgspec.structs.replace(state, id=job_id), now)
+    _announce(connection, "submitted", msgspec.structs.replace(state, id=job_id), None, now)
     notice(connection, queued_topic(str(row["request_key"])))
     return job_id
 
@@ -140,12 +150,12 @@ def apply(connection: sa.Connection, transition: Transition, now: float) -> JobS
     values = _lifecycle_values(after) | {"version": after.version}
     if after.attempt != before.attempt:
         values |= {"progress": None, "fraction": None}
-    if connection.execute(_UPDATE, which | values).rowcount != 1:
+    stored = connection.execute(_UPDATE, which | values).one_or_none()
+    if stored is None:
         raise Conflict(f"Job {before.id} has changed meanwhile; try again.", code="stale")
-    _announce(connection, transition.event, after, now)
+    _announce(connection, transition.event, after, stored.worker, now)
     if after.status is Status.PENDING and after.phase is Phase.QUEUED:
-        key = connection.execute(_REQUEST_KEY, {"job_id": after.id}).scalar_one()
-        notice(connection, queued_topic(key))
+        notice(connection, queued_topic(stored.request_key))
     return after
 
 
@@ -304,7 +314,7 @@ def note_declined(
     connection: sa.Connection, job_id: int, worker_id: str, reason: str | None, now: float
 ) -> None:
     """Add to a job's history that the owner of a worker declined it."""
-    name = worker_name(connection, worker_id)
+    name = connection.execute(_WORKER_NAME, {"worker_id": worker_id}).scalar_one_or_none()
     events.append(
         connection,
         "declined",
@@ -367,7 +377,9 @@ def _state(row: sa.Row[Any]) -> JobState:
     )
 
 
-def _announce(connection: sa.Connection, kind: str, state: JobState, now: float) -> None:
+def _announce(
+    connection: sa.Connection, kind: str, state: JobState, worker: str | None, now: float
+) -> None:
     events.append(
         connection,
         kind,
@@ -379,13 +391,6 @@ def _announce(connection: sa.Connection, kind: str, state: JobState, now: float)
         reason=state.reason,
         message=state.message,
         attempt=state.attempt,
-        worker=worker_name(connection, state.worker_id),
+        worker=worker,
     )
     notice(connection, topic(state.id))
-
-
-def worker_name(connection: sa.Connection, worker_id: str | None) -> str | None:
-    """What people call a worker; None for none."""
-    if worker_id is None:
-        return None
-    return connection.execute(_WORKER_NAME, {"worker_id": worker_id}).scalar_one_or_none()
