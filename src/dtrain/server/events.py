@@ -32,7 +32,7 @@ _RING = 2000
 _BATCH = 500
 _PROGRESS_PAUSE = 0.5
 """Seconds between two readings of progress."""
-_PAUSE = 0.05
+_PAUSE = 0.1
 """Seconds between two readings of events: what follows the first of a burst is read at once."""
 LOOK_ANYWAY = 5.0
 """Seconds after which is read without a notice: on PostgreSQL one can be missed while the
