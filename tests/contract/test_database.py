@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,39 @@ def test_failing_write_undoes_nothing_but_itself(database: Database) -> None:
     assert [isinstance(error, sa.exc.IntegrityError) for error in raised[1::3]] == [True] * 10
     assert raised[2::3] == [None] * 10
     assert kinds(database) == ["good"] * 10
+
+
+def test_writes_that_wait_for_another_are_each_answered(database: Database) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+    answers: dict[int, int] = {}
+
+    def first(connection: sa.Connection) -> None:
+        begun.set()
+        assert goes_on.wait(PATIENCE)
+        append("first")(connection)
+
+    def waiting(number: int) -> None:
+        def work(connection: sa.Connection) -> int:
+            append(f"kind{number}")(connection)
+            if number % 5 == 0:
+                raise Refused("not this one")
+            return number
+
+        assert begun.wait(PATIENCE)
+        answers[number] = database.write(work)
+
+    def release() -> None:
+        assert begun.wait(PATIENCE)
+        goes_on.set()
+
+    raised = at_once(
+        lambda: database.write(first), release, *(partial(waiting, number) for number in range(20))
+    )
+    refused = {number for number in range(20) if number % 5 == 0}
+    assert {number - 2 for number, error in enumerate(raised) if error is not None} == refused
+    assert answers == {number: number for number in set(range(20)) - refused}
+    stored = {f"kind{number}" for number in answers} | {"first"}
+    assert sorted(kinds(database)) == sorted(stored)
 
 
 def test_written_is_seen_by_the_next_reader_and_by_a_later_process(

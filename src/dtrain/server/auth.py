@@ -17,8 +17,8 @@ from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import unquote, urlencode
 
-from flask import Flask, current_app, g, redirect, render_template, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, current_app, g, redirect, render_template, request, session
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
 from dtrain.protocol import routes
@@ -102,6 +102,12 @@ def admission() -> Callable[[], bool]:
 
 class _Sessions(SecureCookieSessionInterface):
     """Sessions in a cookie, which goes by TLS alone and to this host alone where there is TLS."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Without the cookie, as programs come, nothing is made ready to read one."""
+        if self.get_cookie_name(app) not in request.cookies:
+            return self.session_class()
+        return super().open_session(app, request)
 
     def get_cookie_name(self, app: Flask) -> str:
         """Cookies do not tell ports apart, hence the port; browsers heed the prefix."""

@@ -32,6 +32,8 @@ _RING = 2000
 _BATCH = 500
 _PROGRESS_PAUSE = 0.5
 """Seconds between two readings of progress."""
+_PAUSE = 0.1
+"""Seconds between two readings of events: what follows the first of a burst is read at once."""
 LOOK_ANYWAY = 5.0
 """Seconds after which is read without a notice: on PostgreSQL one can be missed while the
 connection is made anew."""
@@ -181,6 +183,7 @@ class EventStream:
                 except Exception:  # the thread must outlive whatever one reading meets
                     _log.exception("The event stream could not be read.")
                     self._stop.wait(1)
+                self._stop.wait(_PAUSE)
         self._mailboxes.wake(_READ)
 
     def _read_events(self) -> None:
@@ -194,6 +197,8 @@ class EventStream:
                     self._add(event.id, _message(event))
                 self._last_id = batch[-1].id
             self._mailboxes.wake(_READ)
+            if len(batch) < _BATCH:  # whatever is stored behind it is told once more
+                return
 
     def _read_progress(self) -> None:
         with self._noting:

@@ -135,25 +135,27 @@ def _beat(connection: sa.Connection, worker_id: str, message: Poll, now: float) 
     if message.number < row.poll_number or row.left:
         # A delayed copy of an earlier poll: what it reports is no longer so.
         return _nothing(message)
-    presence.hold(connection, worker_id, message)
+    held = presence.hold(connection, worker_id, message)
     stored.beat(connection, worker_id, message, now)
     minute_of = worker_samples.minute_of
     if message.number == 1 or minute_of(now) != minute_of(row.last_seen):
         worker_samples.add(connection, worker_id, message.metrics, now)
     if is_away(row.last_seen, now, left=False):
         stored_events.append(connection, "online", now, worker_id=worker_id, name=row.name)
-    presence.reconcile(connection, worker_id, message, now)
-    return _find(connection, worker_id, message, now)
+    presence.reconcile(connection, worker_id, message, held, now)
+    row = msgspec.structs.replace(row, draining=message.draining)
+    return _find(connection, row, message, now)
 
 
 def _look(services: Services, worker_id: str, message: Poll) -> _Found:
     """A further look while the poll is held."""
 
     def work(connection: sa.Connection) -> _Found:
-        if _current(connection, worker_id, message.session).left:
+        row = _current(connection, worker_id, message.session)
+        if row.left:
             return _nothing(message)
         presence.hold(connection, worker_id, message)
-        return _find(connection, worker_id, message, services.clock.time())
+        return _find(connection, row, message, services.clock.time())
 
     return services.database.write(work)
 
@@ -163,13 +165,13 @@ def _nothing(message: Poll) -> _Found:
     return _Found(PollAnswer(), is_idle=False, free=free_of(message.capacity, []))
 
 
-def _find(connection: sa.Connection, worker_id: str, message: Poll, now: float) -> _Found:
+def _find(connection: sa.Connection, row: stored.WorkerRow, message: Poll, now: float) -> _Found:
+    worker_id = row.id
     commands, new_commands = presence.commands(connection, worker_id, message)
-    row = stored.get(connection, worker_id)
     free = free_of(message.capacity, stored_attempts.taken_of(connection, worker_id))
-    secret = message.next_secret
-    assignment = None if message.draining else claim.repeated(connection, worker_id, secret)
-    is_spent = claim.is_spent(connection, worker_id, secret)
+    claimed = stored_attempts.by_secret(connection, worker_id, message.next_secret)
+    assignment = None if message.draining else claim.repeated(connection, claimed)
+    is_spent = claim.is_spent(claimed)
     offers: list[int] = []
     # The row may know better than a poll that has been held for a while.
     takes_none = message.draining or row.draining or row.drained

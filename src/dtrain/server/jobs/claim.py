@@ -15,6 +15,7 @@ from dtrain.server.rules.lifecycle import Claimed, Offered, OffersGone, advance
 from dtrain.server.rules.scheduling import Candidate, plan, suits
 from dtrain.server.rules.scheduling import order as served_in_order
 from dtrain.server.store import attempts, job_views, jobs, offers, workers
+from dtrain.server.store.attempts import Attempt
 from dtrain.server.store.database import notice
 
 ANSWER_TIME = 8.0
@@ -26,17 +27,15 @@ def topic(worker_id: str) -> str:
     return f"worker:{worker_id}"
 
 
-def repeated(connection: sa.Connection, worker_id: str, secret: str) -> Assignment | None:
-    """What an earlier poll with the same secret brought: its answer may have been lost."""
-    attempt = attempts.by_secret(connection, worker_id, secret)
+def repeated(connection: sa.Connection, attempt: Attempt | None) -> Assignment | None:
+    """What an earlier poll with the attempt's secret brought: its answer may have been lost."""
     if attempt is None or attempt.state not in attempts.HOLDING:
         return None
     return _assignment(connection, attempt.job_id, attempt.number)
 
 
-def is_spent(connection: sa.Connection, worker_id: str, secret: str) -> bool:
-    """Whether an attempt with the secret has come and gone, so that it can bring no other."""
-    attempt = attempts.by_secret(connection, worker_id, secret)
+def is_spent(attempt: Attempt | None) -> bool:
+    """Whether the attempt with a secret has come and gone, so that this can bring no other."""
     return attempt is not None and attempt.state not in attempts.HOLDING
 
 
@@ -84,6 +83,8 @@ def offer(
 
 def offers_of(connection: sa.Connection, job_ids: Sequence[int], now: float) -> list[Offer]:
     """Offers as a worker's owner sees them, oldest first."""
+    if not job_ids:
+        return []
     return [
         Offer(
             job_id=job.id,
@@ -105,7 +106,8 @@ def accept(
     Raises:
         Conflict: the offer is gone, or the worker has no room for the job (`withdrawn`).
     """
-    earlier = repeated(connection, worker_id, message.secret)
+    claimed = attempts.by_secret(connection, worker_id, message.secret)
+    earlier = repeated(connection, claimed)
     if earlier is not None and earlier.job_id == job_id:
         return earlier
     gone = Conflict(
@@ -113,7 +115,7 @@ def accept(
     )
     if job_id not in offers.open_of_worker(connection, worker_id):
         raise gone
-    if earlier is not None or is_spent(connection, worker_id, message.secret):
+    if earlier is not None or is_spent(claimed):
         raise Conflict("The worker's secret is spent; try again in a moment.", code="withdrawn")
     row = workers.get(connection, worker_id)
     spec, _, _ = jobs.spec_of(connection, job_id)
@@ -183,7 +185,7 @@ def _claim(
     state = jobs.lock(connection, job_id, skip_locked=skip_locked)
     if state is None or state.status is not Status.PENDING:
         return None
-    for attempt in attempts.open_of_job(connection, job_id):
+    for attempt in attempts.open_of_job(connection, job_id) if state.attempt else ():
         # Whoever ran it before has lost it for good; its worker is told when it shows itself.
         attempts.end(connection, attempt, now)
     transition = advance(state, Claimed(worker_id), now)

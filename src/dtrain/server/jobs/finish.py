@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause, Status
 from dtrain.protocol.worker_messages import Finish, FinishAnswer
-from dtrain.server.rules.lifecycle import EndReported, Finished, advance
+from dtrain.server.rules.lifecycle import EndReported, Finished, JobState, advance
 from dtrain.server.rules.records import last_record
 from dtrain.server.store import artifacts, attempts, checkpoints, jobs, workers
 from dtrain.server.store.attempts import Attempt
@@ -57,12 +57,12 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
             raise stale(ref)
         recorded = msgspec.json.encode(message).decode()
         attempts.update(connection, attempt, state="finishing", finish=recorded, finish_at=now)
+        attempt = msgspec.structs.replace(attempt, state="finishing", finish=message, finish_at=now)
         transition = advance(job, EndReported(), now)
         if transition is not None:
-            jobs.apply(connection, transition, now)
+            job = jobs.apply(connection, transition, now)
         notice(connection, claim.topic(attempt.worker_id))
-        settle(connection, ref.job_id, ref.attempt, now)
-        return _answer(connection, owned(connection, ref))
+        return settle_held(connection, job, attempt, now)
 
     return services.database.write(work)
 
@@ -80,37 +80,52 @@ def settle(
         give_up: apply it even if something is missing, and say so.
     """
     attempt = attempts.lock(connection, job_id, number)
-    if attempt is None or attempt.finish is None or attempt.state not in {"finishing", "ended"}:
-        return
+    if attempt is not None:
+        settle_held(connection, jobs.locked(connection, job_id), attempt, now, give_up=give_up)
+
+
+def settle_held(
+    connection: sa.Connection,
+    job: JobState,
+    attempt: Attempt,
+    now: float,
+    *,
+    give_up: bool = False,
+) -> FinishAnswer:
+    """As `settle`, of a job and an attempt that are kept from other writers, as they are now.
+
+    Returns:
+        What its worker is told of the end.
+    """
     answer = _answer(connection, attempt)
+    if attempt.finish is None or attempt.state not in {"finishing", "ended"}:
+        return answer
     is_late = attempt.state == "ended"
     if not is_late and not give_up and not _is_complete(answer):
-        return
-    job = jobs.locked(connection, job_id)
-    counts = job.attempt == number and not job.status.final and not is_late
-    if answer.missing_log_from is None:
+        return answer
+    counts = job.attempt == attempt.number and not job.status.final and not is_late
+    if answer.missing_log_from is None and attempt.log_carry:
         tail = last_record(attempt.log_carry)
         total_records = records.store(connection, attempt, tail, now, counts=counts)
         attempts.update(connection, attempt, log_carry=b"", metric_records=total_records)
     if is_late:
-        return
+        return answer
     if counts:
         transition = advance(job, Finished(attempt.finish, _incomplete(answer)), now)
         if transition is not None:
             after = jobs.apply(connection, transition, now)
             if after.status is Status.COMPLETED:
-                checkpoints.drop(connection, job_id, now)
+                checkpoints.drop(connection, job.id, now)
     attempts.end(connection, attempt, now)
+    return msgspec.structs.replace(answer, applied=True)
 
 
 def _answer(connection: sa.Connection, attempt: Attempt) -> FinishAnswer:
     told = attempt.finish
     if told is None:
         return FinishAnswer(applied=attempt.state == "ended")
-    there = {
-        (found.path, found.sha256)
-        for found in artifacts.listing(connection, attempt.job_id, attempt.number)
-    }
+    kept = artifacts.listing(connection, attempt.job_id, attempt.number) if told.artifacts else []
+    there = {(found.path, found.sha256) for found in kept}
     return FinishAnswer(
         applied=attempt.state == "ended",
         missing_log_from=attempt.log_bytes if attempt.log_bytes < told.log_bytes else None,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from dtrain.protocol.states import Phase, Status
+from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import AttemptReport, Command, Poll
 from dtrain.server.rules.leases import LEASE, UNLISTED
-from dtrain.server.rules.lifecycle import Lost, NeverStarted, Returned, advance
+from dtrain.server.rules.lifecycle import JobState, Lost, NeverStarted, Returned, advance
 from dtrain.server.rules.usage import is_due
 from dtrain.server.store import attempt_samples, attempts, jobs
 from dtrain.server.store.attempts import Attempt
@@ -15,26 +15,46 @@ from dtrain.server.store.attempts import Attempt
 from .fencing import owns
 
 
-def hold(connection: sa.Connection, worker_id: str, message: Poll | None = None) -> None:
+def hold(
+    connection: sa.Connection, worker_id: str, message: Poll | None = None
+) -> dict[int, JobState]:
     """Keep all jobs of the worker's attempts from other writers, before any of them is looked at.
 
     What is read of them and of their attempts after that stays as it is. So it is with the jobs
     that a poll lists, whosever they are.
+
+    Returns:
+        The jobs as they are now, by number.
     """
     listed = {report.job_id for report in message.attempts} if message else set()
-    known = attempts.of_worker(connection, worker_id, attempts.OPEN)
-    jobs.lock_all(connection, listed | {attempt.job_id for attempt in known})
+    return jobs.lock_all(connection, listed | attempts.jobs_of_worker(connection, worker_id))
 
 
-def reconcile(connection: sa.Connection, worker_id: str, message: Poll, now: float) -> None:
-    """Renew the leases of the attempts that the poll lists, and give up those that it lacks."""
+def reconcile(
+    connection: sa.Connection,
+    worker_id: str,
+    message: Poll,
+    held: dict[int, JobState],
+    now: float,
+) -> None:
+    """Renew the leases of the attempts that the poll lists, and give up those that it lacks.
+
+    Args:
+        connection: inside a writing transaction.
+        worker_id: the worker.
+        message: the poll.
+        held: what `hold` has given; without a job there is no attempt either.
+        now: seconds since the epoch.
+    """
+    if not held:
+        return
     reports = {(report.job_id, report.attempt): report for report in message.attempts}
     known = attempts.of_worker(connection, worker_id, ("assigned", "live", "lost"))
     promised = attempts.hash_secret(message.next_secret)
     for attempt in known:
         report = reports.get((attempt.job_id, attempt.number))
         if report is not None and owns(attempt, worker_id, report.secret):
-            _renew(connection, attempt, report, now)
+            _renew(connection, held[attempt.job_id], attempt, report, now)
         elif attempt.state == "assigned" and (attempt.secret_hash != promised or message.draining):
             if not _crossed(attempt, now):
                 give_up(connection, attempt, now, started=False)
@@ -45,32 +65,37 @@ def reconcile(connection: sa.Connection, worker_id: str, message: Poll, now: flo
 def commands(
     connection: sa.Connection, worker_id: str, message: Poll
 ) -> tuple[list[Command], bool]:
-    """What the worker must do about its attempts, and whether any of it is news to it."""
+    """What the worker must do about its attempts, and whether any of it is news to it.
+
+    The jobs of the attempts are held.
+    """
     found: list[Command] = []
     news = False
+    listed = {report.job_id for report in message.attempts}
+    standings = attempts.standings(connection, listed) if listed else {}
     for report in message.attempts:
-        attempt = attempts.get(connection, report.job_id, report.attempt)
-        job = jobs.lock(connection, report.job_id)
-        if (
-            attempt is None
-            or job is None
-            or not owns(attempt, worker_id, report.secret)
-            or (attempt.state == "ended" and attempt.finish is None)
-        ):
+        standing = standings.get((report.job_id, report.attempt))
+        if standing is None or _is_stale(standing.attempt, worker_id, report):
             found.append(_stale(report))
             news = True
-        elif job.cancel and job.status is Status.RUNNING and job.attempt == attempt.number:
+        elif standing.cancel and standing.runs:
             command = Command(
                 job_id=report.job_id,
                 attempt=report.attempt,
                 action="cancel",
-                at_once=job.cancel == 2,
+                at_once=standing.cancel == 2,
             )
             found.append(command)
-            if report.phase is not Phase.CANCELLING or attempt.told_cancel < job.cancel:
+            attempt = standing.attempt
+            if report.phase is not Phase.CANCELLING or attempt.told_cancel < standing.cancel:
                 news = True
-                attempts.update(connection, attempt, told_cancel=job.cancel)
+                attempts.update(connection, attempt, told_cancel=standing.cancel)
     return found, news
+
+
+def _is_stale(attempt: Attempt, worker_id: str, report: AttemptReport) -> bool:
+    is_given_up = attempt.state == "ended" and attempt.finish is None
+    return is_given_up or not owns(attempt, worker_id, report.secret)
 
 
 def give_up(
@@ -102,9 +127,10 @@ def give_up(
         attempts.end(connection, attempt, now)
 
 
-def _renew(connection: sa.Connection, attempt: Attempt, report: AttemptReport, now: float) -> None:
-    job = jobs.lock(connection, attempt.job_id)
-    if job is None or job.attempt != attempt.number or job.status.final:
+def _renew(
+    connection: sa.Connection, job: JobState, attempt: Attempt, report: AttemptReport, now: float
+) -> None:
+    if job.attempt != attempt.number or job.status.final:
         attempts.end(connection, attempt, now)
         return
     returning = attempt.state == "lost" or job.phase is Phase.UNREACHABLE

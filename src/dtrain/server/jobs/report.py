@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict, Invalid, NotFound, Unavailable
@@ -24,7 +25,7 @@ from dtrain.server.store.database import notice
 
 from . import records
 from .fencing import AttemptRef, current, owned, stale
-from .finish import settle
+from .finish import settle_held
 
 if TYPE_CHECKING:
     from dtrain.server.services import Services
@@ -110,9 +111,11 @@ def append_log(services: Services, ref: AttemptRef, offset: int, data: bytes) ->
             return LogAnswer(offset=attempt.log_bytes)
         packed = compressed if len(fresh) == len(data) else logs.compress(fresh)
         counts = job is not None and job.attempt == ref.attempt and not job.status.final
-        end = _store_log(connection, attempt, fresh, packed, services.clock.time(), counts=counts)
-        settle(connection, ref.job_id, ref.attempt, services.clock.time())
-        return LogAnswer(offset=end)
+        now = services.clock.time()
+        attempt = _store_log(connection, attempt, fresh, packed, now, counts=counts)
+        if job is not None:
+            settle_held(connection, job, attempt, now)
+        return LogAnswer(offset=attempt.log_bytes)
 
     return services.database.write(work)
 
@@ -143,14 +146,15 @@ def put_artifact(
     )
 
     def work(connection: sa.Connection) -> None:
-        jobs.lock(connection, ref.job_id)
-        wanted(connection)
+        job = jobs.lock(connection, ref.job_id)
+        attempt = wanted(connection)
         now = services.clock.time()
         attempts.note_arrival(connection, ref.job_id, ref.attempt, now)
         left = Artifact(path=path, size=blob.size, sha256=blob.sha256, attempt=ref.attempt)
         artifacts.put(connection, ref.job_id, left)
         notice(connection, jobs.topic(ref.job_id))
-        settle(connection, ref.job_id, ref.attempt, now)
+        if job is not None:
+            settle_held(connection, job, attempt, now)
 
     services.database.write(work)
 
@@ -184,20 +188,20 @@ def _store_log(
     now: float,
     *,
     counts: bool,
-) -> int:
+) -> Attempt:
+    """Store what follows of a log; gives the attempt as it is then."""
     start, lines = attempt.log_bytes, attempt.log_lines
     logs.append(connection, attempt.job_id, attempt.number, start, lines, data, compressed)
     reading = read_records(attempt.log_carry, data)
     total_records = records.store(connection, attempt, reading, now, counts=counts)
-    attempts.update(
-        connection,
-        attempt,
-        log_bytes=start + len(data),
-        log_lines=lines + data.count(b"\n"),
-        log_carry=reading.carry,
-        metric_records=total_records,
-        log_sealed=False,
-    )
-    attempts.note_arrival(connection, attempt.job_id, attempt.number, now)
+    come = {
+        "log_bytes": start + len(data),
+        "log_lines": lines + data.count(b"\n"),
+        "log_carry": reading.carry,
+        "metric_records": total_records,
+        # Its reported end waits for the log, too.
+        "finish_at": now if attempt.state == "finishing" else attempt.finish_at,
+    }
+    attempts.update(connection, attempt, log_sealed=False, **come)
     notice(connection, jobs.topic(attempt.job_id))
-    return start + len(data)
+    return msgspec.structs.replace(attempt, **come)

@@ -8,37 +8,46 @@ from dtrain.protocol.messages import Artifact
 
 from .schema import artifacts, checkpoint_files, log_chunks
 
+_OF_ATTEMPT = (
+    sa.select(artifacts)
+    .where(
+        artifacts.c.job_id == sa.bindparam("job_id"),
+        artifacts.c.attempt == sa.bindparam("attempt"),
+    )
+    .order_by(artifacts.c.path)
+)
+_OF_LATEST = (
+    sa.select(artifacts)
+    .where(artifacts.c.job_id == sa.bindparam("job_id"))
+    .where(
+        artifacts.c.attempt
+        == sa.select(sa.func.max(artifacts.c.attempt))
+        .where(artifacts.c.job_id == sa.bindparam("job_id"))
+        .scalar_subquery()
+    )
+    .order_by(artifacts.c.path)
+)
+_INSERT = artifacts.insert()
+_DELETE = artifacts.delete().where(
+    artifacts.c.job_id == sa.bindparam("job_id"),
+    artifacts.c.attempt == sa.bindparam("attempt"),
+    artifacts.c.path == sa.bindparam("path"),
+)
+
 
 def put(connection: sa.Connection, job_id: int, artifact: Artifact) -> None:
     """Store an artifact, in the place of an earlier one of the same attempt and path."""
-    connection.execute(
-        artifacts.delete().where(
-            artifacts.c.job_id == job_id,
-            artifacts.c.attempt == artifact.attempt,
-            artifacts.c.path == artifact.path,
-        )
-    )
-    connection.execute(
-        artifacts.insert().values(
-            job_id=job_id,
-            attempt=artifact.attempt,
-            path=artifact.path,
-            size=artifact.size,
-            sha256=artifact.sha256,
-        )
-    )
+    which = {"job_id": job_id, "attempt": artifact.attempt, "path": artifact.path}
+    connection.execute(_DELETE, which)
+    connection.execute(_INSERT, which | {"size": artifact.size, "sha256": artifact.sha256})
 
 
 def listing(connection: sa.Connection, job_id: int, attempt: int | None = None) -> list[Artifact]:
     """The artifacts of one attempt, by path; without a number, of the latest that left any."""
     if attempt is None:
-        latest = sa.select(sa.func.max(artifacts.c.attempt)).where(artifacts.c.job_id == job_id)
-        which: sa.ColumnElement[bool] = artifacts.c.attempt == latest.scalar_subquery()
+        rows = connection.execute(_OF_LATEST, {"job_id": job_id})
     else:
-        which = artifacts.c.attempt == attempt
-    rows = connection.execute(
-        sa.select(artifacts).where(artifacts.c.job_id == job_id, which).order_by(artifacts.c.path)
-    )
+        rows = connection.execute(_OF_ATTEMPT, {"job_id": job_id, "attempt": attempt})
     return [
         Artifact(path=row.path, size=row.size, sha256=row.sha256, attempt=row.attempt)
         for row in rows

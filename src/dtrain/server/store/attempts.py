@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.resources import Request
-from dtrain.protocol.states import Phase
+from dtrain.protocol.states import Phase, Status
 from dtrain.protocol.worker_messages import Finish
 from dtrain.server.rules.leases import EXTENSION, PATIENCE
 
@@ -47,9 +48,65 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """When the latest sample of what it uses was taken."""
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """An attempt, and how it stands with its job."""
+
+    attempt: Attempt
+    runs: bool
+    """Whether it is the one by which the job runs."""
+    cancel: int
+    """How strongly the job's end has been asked for."""
+
+
 def hash_secret(secret: str) -> str:
     """How a secret is stored. It is random and long, so a plain hash is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+_INSERT = attempts.insert()
+_GET = sa.select(attempts).where(
+    attempts.c.job_id == sa.bindparam("job_id"), attempts.c.number == sa.bindparam("number")
+)
+_LOCK = _GET.with_for_update()
+_BY_SECRET = sa.select(attempts).where(
+    attempts.c.secret_hash == sa.bindparam("secret_hash"),
+    attempts.c.worker_id == sa.bindparam("worker_id"),
+)
+_OF_WORKER = (
+    sa.select(attempts)
+    .where(
+        attempts.c.worker_id == sa.bindparam("worker_id"),
+        attempts.c.state.in_(sa.bindparam("states", expanding=True)),
+    )
+    .order_by(attempts.c.claimed_at)
+)
+_JOBS_OF_WORKER = sa.select(attempts.c.job_id).where(
+    attempts.c.worker_id == sa.bindparam("worker_id"), attempts.c.state.in_(OPEN)
+)
+_STANDINGS = (
+    sa.select(
+        attempts,
+        jobs.c.status.label("job_status"),
+        jobs.c.attempt.label("job_attempt"),
+        jobs.c.cancel,
+    )
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .where(attempts.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
+)
+_OPEN_OF_JOB = sa.select(attempts).where(
+    attempts.c.job_id == sa.bindparam("job_id"), attempts.c.state.in_(OPEN)
+)
+_TAKEN_OF = (
+    sa.select(requests.c.body)
+    .select_from(attempts)
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .join(requests, requests.c.key == jobs.c.request_key)
+    .where(attempts.c.worker_id == sa.bindparam("worker_id"), attempts.c.state.in_(HOLDING))
+)
+_UPDATE = attempts.update().where(
+    attempts.c.job_id == sa.bindparam("this_job"), attempts.c.number == sa.bindparam("this_number")
+)
+_UPDATE_FINISHING = _UPDATE.where(attempts.c.state == "finishing")
 
 
 def insert(
@@ -63,49 +120,41 @@ def insert(
 ) -> None:
     """Store a new attempt, assigned to the worker."""
     connection.execute(
-        attempts.insert().values(
-            job_id=job_id,
-            number=number,
-            worker_id=worker_id,
-            secret_hash=hash_secret(secret),
-            state="assigned",
-            lease_until=now + lease,
-            told_cancel=0,
-            claimed_at=now,
-            log_bytes=0,
-            log_lines=0,
-            log_carry=b"",
-            metric_records=0,
-            log_sealed=False,
-        )
+        _INSERT,
+        {
+            "job_id": job_id,
+            "number": number,
+            "worker_id": worker_id,
+            "secret_hash": hash_secret(secret),
+            "state": "assigned",
+            "lease_until": now + lease,
+            "told_cancel": 0,
+            "claimed_at": now,
+            "log_bytes": 0,
+            "log_lines": 0,
+            "log_carry": b"",
+            "metric_records": 0,
+            "log_sealed": False,
+        },
     )
 
 
 def get(connection: sa.Connection, job_id: int, number: int) -> Attempt | None:
     """One attempt, or None."""
-    row = connection.execute(
-        sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.number == number)
-    ).one_or_none()
+    row = connection.execute(_GET, {"job_id": job_id, "number": number}).one_or_none()
     return None if row is None else _attempt(row)
 
 
 def lock(connection: sa.Connection, job_id: int, number: int) -> Attempt | None:
     """As `get`, and no other writer touches it until the transaction ends."""
-    row = connection.execute(
-        sa.select(attempts)
-        .where(attempts.c.job_id == job_id, attempts.c.number == number)
-        .with_for_update()
-    ).one_or_none()
+    row = connection.execute(_LOCK, {"job_id": job_id, "number": number}).one_or_none()
     return None if row is None else _attempt(row)
 
 
 def by_secret(connection: sa.Connection, worker_id: str, secret: str) -> Attempt | None:
     """The attempt of the worker that was claimed with the secret."""
-    row = connection.execute(
-        sa.select(attempts).where(
-            attempts.c.secret_hash == hash_secret(secret), attempts.c.worker_id == worker_id
-        )
-    ).one_or_none()
+    values = {"secret_hash": hash_secret(secret), "worker_id": worker_id}
+    row = connection.execute(_BY_SECRET, values).one_or_none()
     return None if row is None else _attempt(row)
 
 
@@ -113,20 +162,32 @@ def of_worker(
     connection: sa.Connection, worker_id: str, states: tuple[AttemptState, ...]
 ) -> list[Attempt]:
     """The worker's attempts that are in one of the states, oldest first."""
-    rows = connection.execute(
-        sa.select(attempts)
-        .where(attempts.c.worker_id == worker_id, attempts.c.state.in_(states))
-        .order_by(attempts.c.claimed_at)
-    )
+    rows = connection.execute(_OF_WORKER, {"worker_id": worker_id, "states": states})
     return [_attempt(row) for row in rows]
+
+
+def jobs_of_worker(connection: sa.Connection, worker_id: str) -> set[int]:
+    """The jobs of the worker's attempts that have not ended."""
+    return set(connection.execute(_JOBS_OF_WORKER, {"worker_id": worker_id}).scalars())
+
+
+def standings(
+    connection: sa.Connection, job_ids: Collection[int]
+) -> dict[tuple[int, int], Standing]:
+    """All attempts of the jobs, by job and number."""
+    return {
+        (row.job_id, row.number): Standing(
+            _attempt(row),
+            runs=row.job_status == Status.RUNNING and row.job_attempt == row.number,
+            cancel=row.cancel,
+        )
+        for row in connection.execute(_STANDINGS, {"job_ids": list(job_ids)})
+    }
 
 
 def open_of_job(connection: sa.Connection, job_id: int) -> list[Attempt]:
     """The job's attempts that have not ended."""
-    rows = connection.execute(
-        sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.state.in_(OPEN))
-    )
-    return [_attempt(row) for row in rows]
+    return [_attempt(row) for row in connection.execute(_OPEN_OF_JOB, {"job_id": job_id})]
 
 
 def numbers(connection: sa.Connection, job_id: int) -> list[int]:
@@ -158,23 +219,14 @@ def taken(connection: sa.Connection) -> dict[str, list[tuple[int, Request]]]:
 
 def taken_of(connection: sa.Connection, worker_id: str) -> list[Request]:
     """What the jobs on one worker have asked for."""
-    rows = connection.execute(
-        sa.select(requests.c.body)
-        .select_from(attempts)
-        .join(jobs, jobs.c.id == attempts.c.job_id)
-        .join(requests, requests.c.key == jobs.c.request_key)
-        .where(attempts.c.worker_id == worker_id, attempts.c.state.in_(HOLDING))
-    ).scalars()
-    return [msgspec.json.decode(body, type=Request) for body in rows]
+    bodies = connection.execute(_TAKEN_OF, {"worker_id": worker_id}).scalars()
+    return [msgspec.json.decode(body, type=Request) for body in bodies]
 
 
 def update(connection: sa.Connection, attempt: Attempt, **values: Any) -> None:
     """Change columns of an attempt."""
-    connection.execute(
-        attempts.update()
-        .where(attempts.c.job_id == attempt.job_id, attempts.c.number == attempt.number)
-        .values(**values)
-    )
+    which = {"this_job": attempt.job_id, "this_number": attempt.number}
+    connection.execute(_UPDATE, which | values)
 
 
 def end(connection: sa.Connection, attempt: Attempt, now: float) -> None:
@@ -184,15 +236,10 @@ def end(connection: sa.Connection, attempt: Attempt, now: float) -> None:
 
 def note_arrival(connection: sa.Connection, job_id: int, number: int, now: float) -> None:
     """Something came of what an attempt's reported end waits for."""
-    connection.execute(
-        attempts.update()
-        .where(attempts.c.job_id == job_id, attempts.c.number == number)
-        .where(attempts.c.state == "finishing")
-        .values(finish_at=now)
-    )
+    which = {"this_job": job_id, "this_number": number}
+    connection.execute(_UPDATE_FINISHING, which | {"finish_at": now})
 
 
-# A server without work asks these again and again: putting them together takes longest.
 _EXPIRED = (
     sa.select(attempts.c.job_id, attempts.c.number)
     .where(attempts.c.state.in_(HOLDING), attempts.c.lease_until < sa.bindparam("before"))

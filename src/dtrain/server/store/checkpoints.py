@@ -18,6 +18,12 @@ KEPT = 2
 """Generations of a job that are kept: should one be damaged, there is the one before."""
 
 
+_DROP = checkpoints.update().where(
+    checkpoints.c.job_id == sa.bindparam("this_job"), checkpoints.c.dropped_at.is_(None)
+)
+_DROP_BEFORE = _DROP.where(checkpoints.c.generation < sa.bindparam("before"))
+
+
 def put(
     connection: sa.Connection,
     job_id: int,
@@ -113,10 +119,11 @@ def has_content(connection: sa.Connection, job_id: int, sha256: str) -> bool:
 
 def drop(connection: sa.Connection, job_id: int, now: float, *, before: int | None = None) -> None:
     """Keep the generations of a job no longer: all of them, or those before one."""
-    which = [checkpoints.c.job_id == job_id, checkpoints.c.dropped_at.is_(None)]
-    if before is not None:
-        which.append(checkpoints.c.generation < before)
-    connection.execute(checkpoints.update().where(*which).values(dropped_at=now))
+    values: dict[str, Any] = {"this_job": job_id, "dropped_at": now}
+    if before is None:
+        connection.execute(_DROP, values)
+    else:
+        connection.execute(_DROP_BEFORE, values | {"before": before})
 
 
 def drop_outdated(connection: sa.Connection, now: float, ended_before: float) -> None:

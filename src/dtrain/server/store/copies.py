@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from dtrain.protocol.errors import Conflict, DTrainError, Refused
 
 from . import artifacts as artifact_rows
-from .database import Database, translated
+from .database import Database
+from .failures import translated
 from .migrate import newest, refuse_newer, revision, upgrade
 from .schema import (
     artifacts,

@@ -1,8 +1,8 @@
 """Connections and transactions, and the only place that knows which database it is.
 
-SQLite has one writing connection, owned by one thread: writes that come at the same moment share
-one commit, so that each is durable without each paying for its own. PostgreSQL writes in as many
-transactions as there are callers. Readers never wait for writers on either.
+SQLite has one writing connection (`writer`): writes that come at the same moment share one commit,
+so that each is durable without each paying for its own. PostgreSQL writes in as many transactions
+as there are callers. Readers never wait for writers on either.
 
 A write can leave notices (`notice`): topics that are told to this process after the commit, and on
 PostgreSQL to every other server process as well.
@@ -10,27 +10,27 @@ PostgreSQL to every other server process as well.
 
 from __future__ import annotations
 
-import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError
 
-from dtrain.protocol.errors import DTrainError, Unavailable
+from dtrain.protocol.errors import DTrainError
+
+from .failures import translated
+from .writer import Writer
 
 T = TypeVar("T")
 
-_BATCH = 256
-"""Writes that share a commit at most."""
 _CHANNEL = "dtrain"
 _LOCK_WAIT = 30.0
 """Seconds to wait while another process holds SQLite's file."""
@@ -52,8 +52,13 @@ def moment(seconds: float) -> datetime:
 
 def insert_once(connection: sa.Connection, table: sa.Table, **values: Any) -> None:
     """Add a row, unless one with the same key is there already."""
-    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(insert(table).values(values).on_conflict_do_nothing())
+    connection.execute(_insert_once(connection.dialect.name, table), values)
+
+
+@cache
+def _insert_once(dialect: str, table: sa.Table) -> sa.Insert:
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing()
 
 
 class Database:
@@ -65,7 +70,7 @@ class Database:
         self._on_notice: Callable[[str], None] = lambda _topic: None
         if self.is_sqlite:
             self.engine = self._reader = _sqlite_engine(self.url, "BEGIN")
-            self._writer: _Writer | None = _Writer(_sqlite_engine(self.url, "BEGIN IMMEDIATE"))
+            self._writer: Writer | None = Writer(_sqlite_engine(self.url, "BEGIN IMMEDIATE"))
         else:
             self.engine = _postgresql_engine(self.url)
             self._reader = self.engine.execution_options(
@@ -176,90 +181,6 @@ class Database:
         self.engine.dispose()
 
 
-class _Task(Generic[T]):
-    def __init__(self, work: Callable[[sa.Connection], T]) -> None:
-        self.work = work
-        self.done = threading.Event()
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.notices: list[str] = []
-
-    def run(self, connection: sa.Connection) -> None:
-        connection.info["notices"] = {}
-        self.result = self.work(connection)
-        self.notices = list(connection.info["notices"])
-
-
-class _Writer:
-    """The thread that owns SQLite's writing connection."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
-        self._thread.start()
-
-    def submit(self, work: Callable[[sa.Connection], T]) -> tuple[T, list[str]]:
-        if self._closed:
-            raise Unavailable("The server is stopping; try again in a moment.")
-        task = _Task(work)
-        self._tasks.put(task)
-        task.done.wait()
-        if task.error is not None:
-            raise task.error
-        return task.result, task.notices
-
-    def close(self) -> None:
-        self._closed = True
-        self._tasks.put(None)
-        self._thread.join(timeout=30)
-
-    def _run(self) -> None:
-        while (first := self._tasks.get()) is not None:
-            batch = [first]
-            while len(batch) < _BATCH and not self._tasks.empty():
-                task = self._tasks.get()
-                if task is None:
-                    self._tasks.put(None)
-                    break
-                batch.append(task)
-            self._commit(batch)
-        self._engine.dispose()
-
-    def _commit(self, batch: list[_Task[Any]]) -> None:
-        try:
-            with translated(), self._engine.begin() as connection:
-                for task in batch:
-                    if len(batch) == 1:
-                        task.run(connection)
-                    else:
-                        self._run_guarded(task, connection)
-        except BaseException as error:  # handed to the callers, who wait for it
-            for task in batch:
-                task.error = task.error or error
-        for task in batch:
-            task.done.set()
-
-    @staticmethod
-    def _run_guarded(task: _Task[Any], connection: sa.Connection) -> None:
-        """Run one of several, so that its failure undoes nothing but its own work."""
-        savepoint = connection.begin_nested()
-        try:
-            task.run(connection)
-        except DBAPIError as error:
-            try:
-                savepoint.rollback()
-            except DBAPIError:  # SQLite has undone the whole transaction, as on a full disk
-                raise error from None
-            task.error = _translation(error) or error
-        except BaseException as error:  # handed to the caller, who waits for it
-            savepoint.rollback()
-            task.error = error
-        else:
-            savepoint.commit()
-
-
 class _Listener(threading.Thread):
     """Hears the notices of the other server processes on PostgreSQL."""
 
@@ -294,41 +215,6 @@ class _Listener(threading.Thread):
     def close(self) -> None:
         self._closed.set()
         self.join(timeout=5)
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Have failures of the database itself raised as `Unavailable`."""
-    try:
-        yield
-    except DBAPIError as error:
-        translated = _translation(error)
-        if translated is None:
-            raise
-        raise translated from error
-    except PoolTimeoutError as error:
-        raise Unavailable("The database is busy; try again in a moment.") from error
-
-
-def _translation(error: DBAPIError) -> Unavailable | None:
-    """What a failure of the database itself means for a caller; None for a mistake in our SQL."""
-    text = str(error.orig)
-    if "disk is full" in text or "No space left" in text:
-        return Unavailable(
-            "The server's disk is full; nothing was stored. Free some space and try again.",
-            code="disk_full",
-            status=507,
-        )
-    if error.connection_invalidated or (
-        isinstance(error, OperationalError)
-        and not (isinstance(error.orig, sqlite3.OperationalError) and _is_mistake(text))
-    ):
-        return Unavailable("The database does not answer; try again in a moment.")
-    return None
-
-
-def _is_mistake(text: str) -> bool:
-    return text.startswith(("no such", "near ", "ambiguous", "table ", "duplicate column"))
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -378,7 +264,10 @@ def _sqlite_engine(url: sa.URL, begin: str, *, foreign_keys: bool = True) -> sa.
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         # The driver itself would begin late, and not for every statement.
-        connection.exec_driver_sql(begin)
+        if writes:
+            connection.exec_driver_sql(begin)
+        else:  # which nothing can keep from beginning, so that no failure need be told
+            connection.connection.cursor().execute(begin)
 
     return engine
 

@@ -16,6 +16,14 @@ from .schema import events
 TOPIC = "events"
 """Told after every commit that holds an event."""
 _LOCK = 0x445452  # any number, the same in every process
+_TAKE_TURN = sa.select(sa.func.pg_advisory_xact_lock(_LOCK))
+_INSERT = events.insert()
+_AFTER = (
+    sa.select(events)
+    .where(events.c.id > sa.bindparam("event_id"))
+    .order_by(events.c.id)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
 
 
 def append(
@@ -30,24 +38,23 @@ def append(
     """Add an event. Ids rise in the order of the commits, so that a reader by id misses none."""
     if connection.dialect.name == "postgresql":
         # Ids are drawn before commits: without the lock a lower one could appear after a higher.
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        connection.execute(_TAKE_TURN)
     connection.execute(
-        events.insert().values(
-            kind=kind,
-            job_id=job_id,
-            worker_id=worker_id,
-            at=now,
-            data=msgspec.json.encode(data).decode(),
-        )
+        _INSERT,
+        {
+            "kind": kind,
+            "job_id": job_id,
+            "worker_id": worker_id,
+            "at": now,
+            "data": msgspec.json.encode(data).decode(),
+        },
     )
     notice(connection, TOPIC)
 
 
 def after(connection: sa.Connection, event_id: int, limit: int) -> list[Event]:
     """The events that follow an id, oldest first."""
-    rows = connection.execute(
-        sa.select(events).where(events.c.id > event_id).order_by(events.c.id).limit(limit)
-    )
+    rows = connection.execute(_AFTER, {"event_id": event_id, "limit": limit})
     return [_event(row) for row in rows]
 
 

@@ -17,58 +17,6 @@ from .jobs import missing
 from .schema import artifacts, attempts, bundles, checkpoints, jobs, workers
 
 
-def get(connection: sa.Connection, job_id: int) -> Job:
-    """A job as the API shows it.
-
-    Raises:
-        NotFound: there is no such job.
-    """
-    row = connection.execute(_view().where(jobs.c.id == job_id)).one_or_none()
-    if row is None:
-        raise missing(job_id)
-    return _job(row)
-
-
-def of_ids(connection: sa.Connection, job_ids: Sequence[int]) -> list[Job]:
-    """Those of the jobs that there are, oldest first."""
-    query = _view().where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id)
-    return [_job(row) for row in connection.execute(query)]
-
-
-def of_query(
-    connection: sa.Connection,
-    matching: sa.Select[Any],
-    order: Sequence[sa.ColumnElement[Any]],
-    limit: int,
-) -> list[Job]:
-    """The first of the jobs whose numbers a query gives, in an order."""
-    query = _view().where(jobs.c.id.in_(matching)).order_by(*order).limit(limit)
-    return [_job(row) for row in connection.execute(query)]
-
-
-def counts(connection: sa.Connection, most: int | None = None) -> dict[str, int]:
-    """How many jobs there are in each status, zeros included.
-
-    Args:
-        connection: a reading one.
-        most: how far to count at most, so that it takes no longer with more jobs.
-    """
-    if most is not None:
-        each = [sa.select(jobs.c.id).where(jobs.c.status == one).limit(most) for one in Status]
-        numbers = [sa.select(sa.func.count()).select_from(one.subquery()) for one in each]
-        row = connection.execute(sa.select(*(one.scalar_subquery() for one in numbers))).one()
-        return dict(zip(map(str, Status), row, strict=True))
-    rows = connection.execute(sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status))
-    return dict.fromkeys(map(str, Status), 0) | {row[0]: row[1] for row in rows}
-
-
-def not_before(connection: sa.Connection, job_id: int) -> float | None:
-    """When a job that waits for its next attempt may have it; None for any other."""
-    return connection.execute(
-        sa.select(jobs.c.not_before).where(jobs.c.id == job_id)
-    ).scalar_one_or_none()
-
-
 def _view() -> sa.Select[Any]:
     left_behind = (
         sa.select(sa.func.count())
@@ -106,6 +54,62 @@ def _view() -> sa.Select[Any]:
             sa.and_(checkpoints.c.job_id == jobs.c.id, checkpoints.c.generation == newest),
         )
     )
+
+
+_VIEW = _view()
+_BY_ID = _VIEW.where(jobs.c.id == sa.bindparam("job_id"))
+_BY_IDS = _VIEW.where(jobs.c.id.in_(sa.bindparam("job_ids", expanding=True))).order_by(jobs.c.id)
+
+
+def get(connection: sa.Connection, job_id: int) -> Job:
+    """A job as the API shows it.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    row = connection.execute(_BY_ID, {"job_id": job_id}).one_or_none()
+    if row is None:
+        raise missing(job_id)
+    return _job(row)
+
+
+def of_ids(connection: sa.Connection, job_ids: Sequence[int]) -> list[Job]:
+    """Those of the jobs that there are, oldest first."""
+    return [_job(row) for row in connection.execute(_BY_IDS, {"job_ids": job_ids})]
+
+
+def of_query(
+    connection: sa.Connection,
+    matching: sa.Select[Any],
+    order: Sequence[sa.ColumnElement[Any]],
+    limit: int,
+) -> list[Job]:
+    """The first of the jobs whose numbers a query gives, in an order."""
+    query = _VIEW.where(jobs.c.id.in_(matching)).order_by(*order).limit(limit)
+    return [_job(row) for row in connection.execute(query)]
+
+
+def counts(connection: sa.Connection, most: int | None = None) -> dict[str, int]:
+    """How many jobs there are in each status, zeros included.
+
+    Args:
+        connection: a reading one.
+        most: how far to count at most, so that it takes no longer with more jobs.
+    """
+    if most is not None:
+        each = [sa.select(jobs.c.id).where(jobs.c.status == one).limit(most) for one in Status]
+        numbers = [sa.select(sa.func.count()).select_from(one.subquery()) for one in each]
+        row = connection.execute(sa.select(*(one.scalar_subquery() for one in numbers))).one()
+        return dict(zip(map(str, Status), row, strict=True))
+    rows = connection.execute(sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status))
+    return dict.fromkeys(map(str, Status), 0) | {row[0]: row[1] for row in rows}
+
+
+def not_before(connection: sa.Connection, job_id: int) -> float | None:
+    """When a job that waits for its next attempt may have it; None for any other."""
+    return connection.execute(
+        sa.select(jobs.c.not_before).where(jobs.c.id == job_id)
+    ).scalar_one_or_none()
 
 
 def _job(row: sa.Row[Any]) -> Job:

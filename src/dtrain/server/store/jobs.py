@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -46,6 +46,46 @@ KIND = "job"
 """The kind of the topics of jobs."""
 
 
+_INSERT = jobs.insert().returning(jobs.c.id)
+_UPDATE = (
+    jobs.update()
+    .where(
+        jobs.c.id == sa.bindparam("this_job"),
+        jobs.c.status == sa.bindparam("this_status"),
+        jobs.c.attempt == sa.bindparam("this_attempt"),
+        jobs.c.version == sa.bindparam("this_version"),
+    )
+    .returning(
+        jobs.c.request_key,
+        sa.select(workers.c.name)
+        .where(workers.c.id == jobs.c.worker_id)
+        .correlate(jobs)
+        .scalar_subquery()
+        .label("worker"),
+    )
+)
+_PROGRESS = jobs.update().where(
+    jobs.c.id == sa.bindparam("this_job"), jobs.c.attempt == sa.bindparam("this_attempt")
+)
+_GET = sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"))
+_LOCK = _GET.with_for_update()
+_LOCK_IF_FREE = _GET.with_for_update(skip_locked=True)
+_LOCK_ALL = (
+    sa.select(jobs)
+    .where(jobs.c.id.in_(sa.bindparam("job_ids", expanding=True)))
+    .order_by(jobs.c.id)
+    .with_for_update()
+)
+_IS_REQUEST = sa.select(requests.c.key).where(requests.c.key == sa.bindparam("key"))
+_BY_IDEMPOTENCY_KEY = sa.select(jobs.c.id).where(jobs.c.idempotency_key == sa.bindparam("key"))
+_SPEC = (
+    sa.select(jobs.c.spec, jobs.c.submitter, bundles)
+    .join(bundles, bundles.c.sha256 == jobs.c.bundle_sha256)
+    .where(jobs.c.id == sa.bindparam("job_id"))
+)
+_WORKER_NAME = sa.select(workers.c.name).where(workers.c.id == sa.bindparam("worker_id"))
+
+
 def topic(job_id: int) -> str:
     """What is told when a job, its log or its metrics have moved."""
     return f"{KIND}:{job_id}"
@@ -85,11 +125,11 @@ def insert(
         "created_at": now,
         "version": 0,
     }
-    job_id: int = connection.execute(jobs.insert().values(row).returning(jobs.c.id)).scalar_one()
+    job_id: int = connection.execute(_INSERT, row).scalar_one()
     tags = [{"tag": tag, "job_id": job_id} for tag in dict.fromkeys(spec.tags)]
     if tags:
         connection.execute(job_tags.insert(), tags)
-    _announce(connection, "submitted", msgspec.structs.replace(state, id=job_id), now)
+    _announce(connection, "submitted", msgspec.structs.replace(state, id=job_id), None, now)
     notice(connection, queued_topic(str(row["request_key"])))
     return job_id
 
@@ -101,26 +141,21 @@ def apply(connection: sa.Connection, transition: Transition, now: float) -> JobS
         Conflict: the job is no longer as the transition found it; nothing is stored.
     """
     before, after = transition.before, transition.after
-    stored = connection.execute(
-        jobs.update()
-        .where(
-            jobs.c.id == before.id,
-            jobs.c.status == before.status,
-            jobs.c.attempt == before.attempt,
-            jobs.c.version == before.version,
-        )
-        .values(_lifecycle_values(after) | {"version": after.version})
-    )
-    if stored.rowcount != 1:
-        raise Conflict(f"Job {before.id} has changed meanwhile; try again.", code="stale")
+    which = {
+        "this_job": before.id,
+        "this_status": before.status,
+        "this_attempt": before.attempt,
+        "this_version": before.version,
+    }
+    values = _lifecycle_values(after) | {"version": after.version}
     if after.attempt != before.attempt:
-        connection.execute(
-            jobs.update().where(jobs.c.id == after.id).values(progress=None, fraction=None)
-        )
-    _announce(connection, transition.event, after, now)
+        values |= {"progress": None, "fraction": None}
+    stored = connection.execute(_UPDATE, which | values).one_or_none()
+    if stored is None:
+        raise Conflict(f"Job {before.id} has changed meanwhile; try again.", code="stale")
+    _announce(connection, transition.event, after, stored.worker, now)
     if after.status is Status.PENDING and after.phase is Phase.QUEUED:
-        key = sa.select(jobs.c.request_key).where(jobs.c.id == after.id)
-        notice(connection, queued_topic(connection.execute(key).scalar_one()))
+        notice(connection, queued_topic(stored.request_key))
     return after
 
 
@@ -128,11 +163,8 @@ def set_progress(
     connection: sa.Connection, job_id: int, attempt: int, record: str, fraction: float | None
 ) -> None:
     """Keep the latest PROGRESS record of the attempt that counts."""
-    connection.execute(
-        jobs.update()
-        .where(jobs.c.id == job_id, jobs.c.attempt == attempt)
-        .values(progress=record, fraction=fraction)
-    )
+    which = {"this_job": job_id, "this_attempt": attempt}
+    connection.execute(_PROGRESS, which | {"progress": record, "fraction": fraction})
     notice(connection, progress_topic(job_id))
 
 
@@ -157,17 +189,17 @@ def lock(connection: sa.Connection, job_id: int, *, skip_locked: bool = False) -
     Returns:
         None if there is no such job, or another writer has it.
     """
-    row = connection.execute(
-        sa.select(jobs).where(jobs.c.id == job_id).with_for_update(skip_locked=skip_locked)
-    ).one_or_none()
+    statement = _LOCK_IF_FREE if skip_locked else _LOCK
+    row = connection.execute(statement, {"job_id": job_id}).one_or_none()
     return None if row is None else _state(row)
 
 
-def lock_all(connection: sa.Connection, job_ids: Iterable[int]) -> None:
+def lock_all(connection: sa.Connection, job_ids: Collection[int]) -> dict[int, JobState]:
     """Keep jobs from other writers; in the order of their numbers, so that none waits for ever."""
-    connection.execute(
-        sa.select(jobs.c.id).where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id).with_for_update()
-    )
+    if not job_ids:
+        return {}
+    rows = connection.execute(_LOCK_ALL, {"job_ids": list(job_ids)})
+    return {row.id: _state(row) for row in rows}
 
 
 def locked(connection: sa.Connection, job_id: int) -> JobState:
@@ -187,23 +219,44 @@ def missing(job_id: int) -> NotFound:
     return NotFound(f"There is no job {job_id}; `dtrain jobs` lists the ones there are.")
 
 
+def _kinds() -> sa.Select[Any]:
+    """The requests of which a job waits, each found by one step through the index."""
+    first = (
+        sa.select(sa.func.min(jobs.c.request_key).label("key"))
+        .where(jobs.c.status == Status.PENDING)
+        .cte("kinds", recursive=True)
+    )
+    following = (
+        sa.select(sa.func.min(jobs.c.request_key))
+        .where(jobs.c.status == Status.PENDING, jobs.c.request_key > first.c.key)
+        .scalar_subquery()
+    )
+    kinds = first.union_all(sa.select(following).where(first.c.key.is_not(None)))
+    return sa.select(requests.c.key, requests.c.body).join(kinds, kinds.c.key == requests.c.key)
+
+
+_KINDS = _kinds()
+_DECLINED = sa.select(offers.c.job_id).where(
+    offers.c.job_id == jobs.c.id,
+    offers.c.worker_id == sa.bindparam("worker_id"),
+    offers.c.state == "declined",
+)
+_WAITING = (
+    sa.select(jobs.c.id, jobs.c.priority)
+    .where(jobs.c.status == Status.PENDING, jobs.c.request_key == sa.bindparam("key"))
+    .where(sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= sa.bindparam("now")))
+    .where(~sa.exists(_DECLINED))
+    .order_by(jobs.c.priority.desc(), jobs.c.id)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+
+
 def waiting(connection: sa.Connection, now: float, worker_id: str, per_kind: int) -> list[Waiting]:
     """The first waiting jobs of each kind of request that the worker has not declined."""
     found: list[Waiting] = []
-    declined = (
-        sa.select(offers.c.job_id)
-        .where(offers.c.job_id == jobs.c.id, offers.c.worker_id == worker_id)
-        .where(offers.c.state == "declined")
-    )
-    for key, body in connection.execute(_kinds()).all():
-        rows = connection.execute(
-            sa.select(jobs.c.id, jobs.c.priority)
-            .where(jobs.c.status == Status.PENDING, jobs.c.request_key == key)
-            .where(sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now))
-            .where(~sa.exists(declined))
-            .order_by(jobs.c.priority.desc(), jobs.c.id)
-            .limit(per_kind)
-        )
+    values = {"now": now, "worker_id": worker_id, "limit": per_kind}
+    for key, body in connection.execute(_KINDS).all():
+        rows = connection.execute(_WAITING, values | {"key": key})
         request = msgspec.json.decode(body, type=Request)
         found += [Waiting(job_id=row.id, priority=row.priority, request=request) for row in rows]
     return found
@@ -220,7 +273,6 @@ def position(connection: sa.Connection, job: Waiting) -> int:
     ).scalar_one()
 
 
-# Put together once, since a server without work asks it again and again.
 _DUE = (
     sa.select(jobs.c.id)
     .where(jobs.c.status == Status.PENDING)
@@ -242,9 +294,7 @@ def find_idempotent(connection: sa.Connection, key: str) -> int | None:
     if connection.dialect.name == "postgresql":
         lock = int(key[:15], 16)
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
-    return connection.execute(
-        sa.select(jobs.c.id).where(jobs.c.idempotency_key == key)
-    ).scalar_one_or_none()
+    return connection.execute(_BY_IDEMPOTENCY_KEY, {"key": key}).scalar_one_or_none()
 
 
 def spec_of(connection: sa.Connection, job_id: int) -> tuple[JobSpec, BundleInfo, str | None]:
@@ -253,11 +303,7 @@ def spec_of(connection: sa.Connection, job_id: int) -> tuple[JobSpec, BundleInfo
     Raises:
         NotFound: there is no such job.
     """
-    row = connection.execute(
-        sa.select(jobs.c.spec, jobs.c.submitter, bundles)
-        .join(bundles, bundles.c.sha256 == jobs.c.bundle_sha256)
-        .where(jobs.c.id == job_id)
-    ).one_or_none()
+    row = connection.execute(_SPEC, {"job_id": job_id}).one_or_none()
     if row is None:
         raise missing(job_id)
     spec = msgspec.json.decode(row.spec, type=JobSpec)
@@ -268,7 +314,7 @@ def note_declined(
     connection: sa.Connection, job_id: int, worker_id: str, reason: str | None, now: float
 ) -> None:
     """Add to a job's history that the owner of a worker declined it."""
-    name = worker_name(connection, worker_id)
+    name = connection.execute(_WORKER_NAME, {"worker_id": worker_id}).scalar_one_or_none()
     events.append(
         connection,
         "declined",
@@ -304,25 +350,9 @@ def request(connection: sa.Connection, key: str) -> Request | None:
 def _request_key(connection: sa.Connection, request: Request) -> str:
     body = msgspec.json.encode(request, order="deterministic").decode()
     key = hashlib.sha256(body.encode()).hexdigest()
-    if connection.execute(sa.select(requests.c.key).where(requests.c.key == key)).first() is None:
+    if connection.execute(_IS_REQUEST, {"key": key}).first() is None:
         insert_once(connection, requests, key=key, body=body)
     return key
-
-
-def _kinds() -> sa.Select[Any]:
-    """The requests of which a job waits, each found by one step through the index."""
-    first = (
-        sa.select(sa.func.min(jobs.c.request_key).label("key"))
-        .where(jobs.c.status == Status.PENDING)
-        .cte("kinds", recursive=True)
-    )
-    following = (
-        sa.select(sa.func.min(jobs.c.request_key))
-        .where(jobs.c.status == Status.PENDING, jobs.c.request_key > first.c.key)
-        .scalar_subquery()
-    )
-    kinds = first.union_all(sa.select(following).where(first.c.key.is_not(None)))
-    return sa.select(requests.c.key, requests.c.body).join(kinds, kinds.c.key == requests.c.key)
 
 
 def _lifecycle_values(state: JobState) -> dict[str, Any]:
@@ -347,7 +377,9 @@ def _state(row: sa.Row[Any]) -> JobState:
     )
 
 
-def _announce(connection: sa.Connection, kind: str, state: JobState, now: float) -> None:
+def _announce(
+    connection: sa.Connection, kind: str, state: JobState, worker: str | None, now: float
+) -> None:
     events.append(
         connection,
         kind,
@@ -359,15 +391,6 @@ def _announce(connection: sa.Connection, kind: str, state: JobState, now: float)
         reason=state.reason,
         message=state.message,
         attempt=state.attempt,
-        worker=worker_name(connection, state.worker_id),
+        worker=worker,
     )
     notice(connection, topic(state.id))
-
-
-def worker_name(connection: sa.Connection, worker_id: str | None) -> str | None:
-    """What people call a worker; None for none."""
-    if worker_id is None:
-        return None
-    return connection.execute(
-        sa.select(workers.c.name).where(workers.c.id == worker_id)
-    ).scalar_one_or_none()

@@ -15,6 +15,9 @@ MAX_CHUNK = 1 << 20
 """Bytes of log in one chunk at most, before compression."""
 
 
+_INSERT = log_chunks.insert()
+
+
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """Where a piece of a log begins and where its bytes are."""
 
@@ -42,15 +45,16 @@ def append(
 ) -> None:
     """Store the bytes that follow at `start`; `compressed` is `data` under zlib."""
     connection.execute(
-        log_chunks.insert().values(
-            job_id=job_id,
-            attempt=attempt,
-            start=start,
-            length=len(data),
-            first_line=first_line,
-            lines=data.count(b"\n"),
-            data=compressed,
-        )
+        _INSERT,
+        {
+            "job_id": job_id,
+            "attempt": attempt,
+            "start": start,
+            "length": len(data),
+            "first_line": first_line,
+            "lines": data.count(b"\n"),
+            "data": compressed,
+        },
     )
 
 

@@ -6,16 +6,24 @@ import sqlalchemy as sa
 
 from .schema import offers, workers
 
+_OPEN_OF_WORKER = (
+    sa.select(offers.c.job_id)
+    .where(offers.c.worker_id == sa.bindparam("worker_id"), offers.c.state == "open")
+    .order_by(offers.c.job_id)
+)
+_WITHDRAW = (
+    sa.delete(offers).where(offers.c.state == "open").returning(offers.c.job_id, offers.c.worker_id)
+)
+_OF_JOB = offers.c.job_id == sa.bindparam("job_id")
+_OF_WORKER = offers.c.worker_id == sa.bindparam("worker_id")
+_WITHDRAW_OF_JOB = _WITHDRAW.where(_OF_JOB)
+_WITHDRAW_OF_WORKER = _WITHDRAW.where(_OF_WORKER)
+_WITHDRAW_ONE = _WITHDRAW.where(_OF_JOB, _OF_WORKER)
+
 
 def open_of_worker(connection: sa.Connection, worker_id: str) -> list[int]:
     """The jobs whose offers are open at the worker, oldest first."""
-    return list(
-        connection.execute(
-            sa.select(offers.c.job_id)
-            .where(offers.c.worker_id == worker_id, offers.c.state == "open")
-            .order_by(offers.c.job_id)
-        ).scalars()
-    )
+    return list(connection.execute(_OPEN_OF_WORKER, {"worker_id": worker_id}).scalars())
 
 
 def open_of_job(connection: sa.Connection, job_id: int) -> list[str]:
@@ -75,16 +83,15 @@ def withdraw(
     connection: sa.Connection, *, job_id: int | None = None, worker_id: str | None = None
 ) -> list[tuple[int, str]]:
     """Take back the open offers of a job, of a worker, or of a job at a worker; which they were."""
-    query = sa.delete(offers).where(offers.c.state == "open")
-    if job_id is not None:
-        query = query.where(offers.c.job_id == job_id)
-    if worker_id is not None:
-        query = query.where(offers.c.worker_id == worker_id)
-    gone = connection.execute(query.returning(offers.c.job_id, offers.c.worker_id))
+    if worker_id is None:
+        gone = connection.execute(_WITHDRAW_OF_JOB, {"job_id": job_id})
+    elif job_id is None:
+        gone = connection.execute(_WITHDRAW_OF_WORKER, {"worker_id": worker_id})
+    else:
+        gone = connection.execute(_WITHDRAW_ONE, {"job_id": job_id, "worker_id": worker_id})
     return [(row.job_id, row.worker_id) for row in gone]
 
 
-# Put together once, since a server without work asks it again and again.
 _UNSEEN = (
     sa.select(workers.c.id)
     .join(offers, offers.c.worker_id == workers.c.id)

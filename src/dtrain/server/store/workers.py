@@ -22,6 +22,14 @@ _FORGOTTEN = "forgotten "
 _KNOWN = ~workers.c.credential_hash.startswith(_FORGOTTEN)
 
 
+_GET = sa.select(workers).where(workers.c.id == sa.bindparam("worker_id"), _KNOWN)
+_LOCK = _GET.with_for_update()
+_BY_CREDENTIAL = sa.select(workers.c.id).where(
+    workers.c.credential_hash == sa.bindparam("credential_hash")
+)
+_UPDATE = workers.update().where(workers.c.id == sa.bindparam("this_worker"))
+
+
 class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     """A worker as it is stored."""
 
@@ -87,9 +95,8 @@ def begin_session(connection: sa.Connection, worker_id: str, message: Register, 
 
 def by_credential(connection: sa.Connection, credential: str) -> str | None:
     """The worker whose credential this is."""
-    return connection.execute(
-        sa.select(workers.c.id).where(workers.c.credential_hash == hash_credential(credential))
-    ).scalar_one_or_none()
+    values = {"credential_hash": hash_credential(credential)}
+    return connection.execute(_BY_CREDENTIAL, values).scalar_one_or_none()
 
 
 def get(connection: sa.Connection, worker_id: str, *, lock: bool = False) -> WorkerRow:
@@ -98,8 +105,8 @@ def get(connection: sa.Connection, worker_id: str, *, lock: bool = False) -> Wor
     Raises:
         NotFound: there is no such worker.
     """
-    query = sa.select(workers).where(workers.c.id == worker_id, _KNOWN)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    statement = _LOCK if lock else _GET
+    row = connection.execute(statement, {"worker_id": worker_id}).one_or_none()
     if row is None:
         raise NotFound(
             f"There is no worker {worker_id}; `dtrain workers` lists the ones there are."
@@ -117,24 +124,22 @@ def listing(connection: sa.Connection) -> list[WorkerRow]:
 
 def beat(connection: sa.Connection, worker_id: str, message: Poll, now: float) -> None:
     """Store what a poll says of the worker itself."""
-    connection.execute(
-        workers.update()
-        .where(workers.c.id == worker_id)
-        .values(
-            last_seen=now,
-            poll_number=message.number,
-            capacity=_json(message.capacity),
-            metrics=_json(message.metrics),
-            asks=message.asks,
-            answer_on_page=message.answer_on_page,
-            draining=message.draining,
-        )
+    update(
+        connection,
+        worker_id,
+        last_seen=now,
+        poll_number=message.number,
+        capacity=_json(message.capacity),
+        metrics=_json(message.metrics),
+        asks=message.asks,
+        answer_on_page=message.answer_on_page,
+        draining=message.draining,
     )
 
 
 def update(connection: sa.Connection, worker_id: str, **values: Any) -> None:
     """Change columns of a worker."""
-    connection.execute(workers.update().where(workers.c.id == worker_id).values(**values))
+    connection.execute(_UPDATE, {"this_worker": worker_id} | values)
 
 
 def forget(connection: sa.Connection, worker_id: str) -> None:
