@@ -8,3 +8,7 @@ DEFAULT_REQUIREMENTS = "requirements.txt"
 PROJECT = "pyproject.toml"
 LOCK = "uv.lock"
 DOCKERFILE = "Dockerfile"
+JOB_FILE = "dtrain.yaml"
+"""What the bundle says about its own job, at its top."""
+MAX_JOB_FILE = 64 * 1024
+"""Bytes of that."""
