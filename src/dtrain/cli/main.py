@@ -63,9 +63,13 @@ class Commands(click.Group):
         """The names, in the order in which help shows them."""
         return [name for name, (module, _) in _COMMANDS.items() if _exists(module)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002  click's own form
+        cmd_name: str,
+    ) -> click.Command | None:
         """The command of a name, imported now."""
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in _COMMANDS or not _exists(_COMMANDS[cmd_name][0]):
             return None
         module = importlib.import_module(f"dtrain.cli.{_COMMANDS[cmd_name][0]}")
         for found in vars(module).values():

@@ -31,7 +31,6 @@ from .interpreter import Known, identity, learn, version
 from .layout import PLAN, read_if_there
 from .needs import Kind, Project, kind_of, read_project, read_pylock, split
 from .ownership import give
-from .package_settings import package_settings
 from .say import say
 from .uv_calls import Patience, aloud, quiet
 
@@ -289,6 +288,8 @@ class Installation:
             return False
         command = ["pip", "install", *self._target(place, resolved), *_WHEELS, "--dry-run"]
         command += ["--cache-dir", str(self._environments.cache), "--no-config"]
+        from .package_settings import package_settings  # noqa: PLC0415 -- for new packages alone
+
         with _umask(0):
             return quiet(command, package_settings(os.environ)).returncode == 0
 
