@@ -118,7 +118,7 @@ class VenvExecutor:
 
     def _known(self, python: Path | None) -> list[Known]:
         try:
-            return known({self._host.python, python or self._host.python})
+            return known([python or self._host.python])
         except DTrainError as error:
             raise PrepareFailed(Cause.ENVIRONMENT_FAILED, error.detail) from error
 
