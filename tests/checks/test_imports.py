@@ -22,8 +22,9 @@ PLACES = {
     "psycopg": ["server/store/*"],
     "rich": ["cli/*", "worker/card.py"],
     "subprocess": [
-        *("worker/cache.py", "worker/environment.py", "worker/images.py", "worker/pythons.py"),
-        *("worker/registries.py", "worker/uv_calls.py"),
+        *("worker/cache.py", "worker/environment.py", "worker/images.py"),
+        *("worker/interpreter.py", "worker/python_search.py", "worker/registries.py"),
+        "worker/uv_calls.py",
         "cli/demo.py",
     ],
     "urllib3": ["client/transport.py"],

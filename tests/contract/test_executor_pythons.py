@@ -17,7 +17,8 @@ from support.python_source import MINOR, OTHER, OWN, VERSION, PythonSource
 
 from dtrain.protocol.states import Cause
 from dtrain.worker.executors.base import PrepareFailed
-from dtrain.worker.pythons import Pythons, PythonSearch
+from dtrain.worker.python_search import PythonSearch
+from dtrain.worker.pythons import Pythons
 from dtrain.worker.removal import remove_tree
 from dtrain.worker.shared import Shared
 from dtrain.worker.spool import WorkerFolder

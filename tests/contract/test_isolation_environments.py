@@ -13,6 +13,7 @@ from support.packages import make_sdist, make_wheel, source_of
 from support.requirements import require
 
 from dtrain.protocol.states import Cause
+from dtrain.worker.cells import FOLDER as CELLS
 from dtrain.worker.environment import CACHE
 from dtrain.worker.removal import remove_tree
 from dtrain.worker.spool import WorkerFolder
@@ -90,6 +91,15 @@ def test_builds_reach_nothing_of_the_workers(bench: Bench, tmp_path: Path) -> No
     assert not list(bench.environments.glob("**/planted"))
     folder, _ = bench.run("import kipper", "kipper\nparrot\n")
     assert "These packages are here already." in folder.log.read_text()
+
+
+def test_uv_finds_out_about_an_interpreter_for_all_attempts_once(bench: Bench) -> None:
+    folder, record = bench.run(SHOW, "parrot\n")
+    assert record.exit_code == 0
+    assert list((bench.environments / CACHE).glob("interpreter-*/*/*"))
+    layer = folder.path / CELLS / "own/cache"
+    assert layer.is_dir()
+    assert not list(layer.glob("interpreter-*"))
 
 
 def test_cache_from_before_isolation_was_on_serves_as_well(bench: Bench) -> None:

@@ -12,7 +12,7 @@ import pytest
 from openapi_spec_validator import validate
 from support.application import WIDE, Application, application, bearer
 
-from dtrain.protocol import errors, messages
+from dtrain.protocol import messages, problem
 from dtrain.protocol.spec import FIELDS
 from dtrain.server.api import GROUPS, examples
 from dtrain.server.api.docs import Kind, kind_of
@@ -155,7 +155,7 @@ def test_fields_carry_the_sentences_of_their_docstrings(document: dict[str, Any]
 
 @pytest.mark.parametrize("name", examples.SCHEMAS)
 def test_examples_are_what_they_stand_for(name: str) -> None:
-    kind = getattr(messages, name, None) or getattr(errors, name)
+    kind = getattr(messages, name, None) or getattr(problem, name)
     found = msgspec.convert(examples.SCHEMAS[name], kind)
     given = set(examples.SCHEMAS[name])
     assert given <= set(kind.__struct_fields__)

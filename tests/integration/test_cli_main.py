@@ -11,7 +11,7 @@ import pytest
 from support.command import COMMAND, dtrain, environment
 from support.http_peer import Exchange, Peer, peer
 from support.messages import job
-from support.processes import start_server
+from support.processes import free_port, start_server
 from support.terminal import InTerminal
 
 import dtrain as package
@@ -68,6 +68,20 @@ def test_commands_import_only_what_they_need(arguments: list[str], absent: set[s
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
+
+
+def test_handing_in_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    (tmp_path / "main.py").touch()
+    command = ["--server", f"http://127.0.0.1:{free_port()}", "submit", str(tmp_path)]
+    absent = {"rich", "urllib.request", "yaml"}
+    code = (
+        "import sys\nfrom dtrain.cli.main import dtrain\n"
+        f"try: dtrain({command!r})\nexcept SystemExit: pass\n"
+        f"print(sorted(sys.modules.keys() & {absent!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "No server answers" in done.stderr
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(

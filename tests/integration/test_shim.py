@@ -312,6 +312,14 @@ def test_shim_imports_nothing_that_takes_time() -> None:
     assert not slow & set(found)
 
 
+def test_step_that_makes_an_environment_imports_little() -> None:
+    code = "import sys, dtrain.worker.installation; print(*sys.modules, sep='\\n')"
+    command = [sys.executable, "-I", "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    slow = {"configparser", "inspect", "logging", "msgspec", "tempfile", "tomllib", "uv"}
+    assert not slow & set(found)
+
+
 def test_nothing_but_the_main_program_keeps_an_attempt_alive(worker: WorkerFolder) -> None:
     folder = new_attempt(worker)
     code = (

@@ -14,6 +14,7 @@ from dtrain.protocol.errors import Invalid
 from dtrain.protocol.resources import Gpu, Protection
 from dtrain.protocol.states import Executor
 from dtrain.worker.config import Config
+from dtrain.worker.interpreter import version
 from dtrain.worker.inventory import (
     GIB,
     Graphics,
@@ -23,7 +24,8 @@ from dtrain.worker.inventory import (
     is_listed,
     memory,
 )
-from dtrain.worker.pythons import Pythons, PythonSearch, version
+from dtrain.worker.python_search import PythonSearch
+from dtrain.worker.pythons import Pythons
 from dtrain.worker.shared import Shared
 
 

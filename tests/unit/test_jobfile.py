@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtrain.protocol.errors import Invalid
-from dtrain.protocol.jobfile import JOB_FILE, MAX_JOB_FILE, job_file, read_job_file
+from dtrain.protocol.filenames import JOB_FILE, MAX_JOB_FILE
+from dtrain.protocol.jobfile import job_file, read_job_file
 from dtrain.protocol.spec import FIELDS, JobSpec, parse_spec
 from dtrain.protocol.states import Executor, OnPartition
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dtrain.protocol.spec import DEFAULT_ENTRY, DEFAULT_REQUIREMENTS
+from dtrain.protocol.filenames import DEFAULT_ENTRY, DEFAULT_REQUIREMENTS
 from dtrain.protocol.states import Executor, OnPartition
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -7,7 +7,6 @@ import os
 import ssl
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from dtrain.protocol.errors import Invalid
 
@@ -50,7 +49,11 @@ def checked_token(token: str) -> str:
 
 def proxy_for(parts: SplitResult) -> str | None:
     """The environment's proxy for an address; never one for this machine itself."""
-    if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
+    if is_loopback(parts.hostname or ""):
+        return None
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 -- a client of its own
+
+    if proxy_bypass(parts.netloc):
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")

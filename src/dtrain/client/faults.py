@@ -11,14 +11,8 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
-from dtrain.protocol.errors import (
-    DTrainError,
-    Invalid,
-    Problem,
-    Unavailable,
-    Unreachable,
-    from_problem,
-)
+from dtrain.protocol.errors import DTrainError, Invalid, Unavailable, Unreachable
+from dtrain.protocol.problem import Problem, from_problem
 
 _TRY_AGAIN = frozenset({408, 425, 429})
 _TOO_LARGE = frozenset({413, 414, 431})

@@ -6,7 +6,6 @@ import base64
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -38,8 +37,7 @@ Update = Job | LogPiece | Metric
 """What a job's stream tells."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerEvent:
+class ServerEvent(msgspec.Struct, frozen=True):
     """One message of a stream of server-sent events."""
 
     event: str

@@ -14,7 +14,7 @@ import msgspec
 from dtrain.protocol import routes
 from dtrain.protocol.bundle import UNLIMITED, PackSummary, pack, read
 from dtrain.protocol.errors import Invalid
-from dtrain.protocol.jobfile import JOB_FILE, MAX_JOB_FILE, read_job_file
+from dtrain.protocol.filenames import JOB_FILE, MAX_JOB_FILE
 from dtrain.protocol.messages import BundleInfo, Job, encode
 from dtrain.protocol.spec import JobSpec, parse_spec
 
@@ -127,4 +127,8 @@ def _job_file_in(bundle: BinaryIO) -> dict[str, object]:
     """What a bundle says about itself."""
     path = Path(f"/dev/fd/{bundle.fileno()}")  # a temporary one has no name
     content = read(path, JOB_FILE, MAX_JOB_FILE + 1, UNLIMITED)
-    return {} if content is None else read_job_file(content)
+    if content is None:
+        return {}
+    from dtrain.protocol.jobfile import read_job_file  # noqa: PLC0415  YAML, for few bundles
+
+    return read_job_file(content)

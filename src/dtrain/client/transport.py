@@ -16,7 +16,6 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, TypeVar
 from urllib.parse import SplitResult, urlencode
@@ -63,8 +62,7 @@ SEND_TIMEOUT = 30.0
 _CONNECTIONS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """A whole answer, status 2xx."""
 
     status: int

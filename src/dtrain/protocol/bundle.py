@@ -12,9 +12,10 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from .bundlepaths import shown
 from .packing import PackSummary, Skipped, pack
@@ -43,8 +44,7 @@ _PIECE = 256 * 1024
 _NAMED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class BundleFile:
+class BundleFile(msgspec.Struct, frozen=True):
     """A file in a bundle."""
 
     path: str
@@ -52,8 +52,7 @@ class BundleFile:
     """Bytes, unpacked."""
 
 
-@dataclass(frozen=True, slots=True)
-class BundleListing:
+class BundleListing(msgspec.Struct, frozen=True):
     """What a bundle holds."""
 
     files: tuple[BundleFile, ...]

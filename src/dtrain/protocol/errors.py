@@ -1,4 +1,4 @@
-"""The errors that a person or a program meets, and their form on the wire.
+"""The errors that a person or a program meets.
 
     DTrainError
     ├── Refused            what was asked cannot be done as asked          (4xx)
@@ -11,34 +11,15 @@
     ├── Unreachable        no answer at all; never on the wire
     └── JobFailed          a job that was waited for; never on the wire
 
-On the wire an error is a problem document (RFC 9457) with the members of `Problem`.
+On the wire an error is a problem document (`problem`). Imported by each step that makes an
+environment, hence the standard library's quick part alone.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import msgspec
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .messages import Job
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of every error answer under `/api` (`application/problem+json`, RFC 9457)."""
-
-    status: int
-    """The HTTP status."""
-    code: str
-    """A word for programs; never renamed."""
-    title: str
-    """The HTTP status in words."""
-    detail: str
-    """One sentence for a person: what is wrong and what to do."""
-    field: str | None = None
-    """The field of the request that is at fault, where there is one."""
-    offset: int | None = None
-    """With `log_gap`: the byte offset at which the log goes on."""
 
 
 class DTrainError(Exception):
@@ -139,36 +120,3 @@ class JobFailed(DTrainError):
         super().__init__(f"{said}: {job.message}" if job.message else f"{said}.")
         self.job = job
         """As it was when it had ended."""
-
-
-_BY_STATUS: dict[int, type[DTrainError]] = {
-    401: Unauthorized,
-    403: Forbidden,
-    404: NotFound,
-    409: Conflict,
-    410: Conflict,
-    416: Conflict,
-    426: Conflict,
-    400: Invalid,
-    413: Invalid,
-    415: Invalid,
-    422: Invalid,
-}
-
-
-def from_problem(problem: Problem, retry_after: float | None = None) -> DTrainError:
-    """The error that a problem document stands for."""
-    if problem.status in _BY_STATUS:
-        kind = _BY_STATUS[problem.status]
-    elif problem.status == 429 or problem.status >= 500:
-        kind = Unavailable
-    else:
-        kind = Refused
-    return kind(
-        problem.detail,
-        code=problem.code,
-        status=problem.status,
-        field=problem.field,
-        offset=problem.offset,
-        retry_after=retry_after,
-    )

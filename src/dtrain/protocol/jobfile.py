@@ -13,12 +13,9 @@ import msgspec
 import yaml
 
 from .errors import Invalid
+from .filenames import JOB_FILE, MAX_JOB_FILE
 from .spec import FIELDS, JobSpec, check_fields, shown
 
-JOB_FILE = "dtrain.yaml"
-"""Its name, at the top of the bundle."""
-MAX_JOB_FILE = 64 * 1024
-"""Bytes."""
 _DEPTH = 4
 """Levels that are looked at: the fields, their lists and maps, the items of these, and one more to
 say which field is nested too deeply."""

@@ -10,9 +10,10 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+import msgspec
 
 from .bundlepaths import Tree, check_path, fault, shown
 from .errors import Refused
@@ -36,8 +37,7 @@ _DENSE = re.compile(
 """Endings of files that deflating makes no smaller: compressed ones, and weights."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(msgspec.Struct, frozen=True):
     """Something in the folder that is not in the bundle."""
 
     path: str
@@ -45,8 +45,7 @@ class Skipped:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class PackSummary:
+class PackSummary(msgspec.Struct, frozen=True):
     """What went into a bundle."""
 
     files: int

@@ -16,15 +16,9 @@ import msgspec
 from .complaints import complaint
 from .duration import in_seconds
 from .errors import Invalid
+from .filenames import DEFAULT_ENTRY, DEFAULT_REQUIREMENTS, DOCKERFILE, LOCK, PROJECT
 from .images import image_name
 from .states import Executor, OnPartition
-
-DEFAULT_ENTRY = "main.py"
-DEFAULT_REQUIREMENTS = "requirements.txt"
-
-PROJECT = "pyproject.toml"
-LOCK = "uv.lock"
-DOCKERFILE = "Dockerfile"
 
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 RelativePath = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]

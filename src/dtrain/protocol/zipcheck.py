@@ -7,8 +7,9 @@ devices, encryption, compressions other than deflate, overlapping entries, bombs
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from .bundlepaths import Tree, check_path, fault, shown
 from .zipformat import AGAIN, Directory, Record, Source, damaged, find_data, find_directory, records
@@ -16,8 +17,7 @@ from .zipformat import AGAIN, Directory, Record, Source, damaged, find_data, fin
 _GIB = 1024**3
 
 
-@dataclass(frozen=True, slots=True)
-class BundleLimits:
+class BundleLimits(msgspec.Struct, frozen=True):
     """How large a bundle may be."""
 
     archive_bytes: int = 10 * _GIB

@@ -39,7 +39,8 @@ from .isolation import Isolation
 from .link import Link
 from .poller import Poller
 from .probe import advices, found_isolation
-from .pythons import Pythons, PythonSearch
+from .python_search import PythonSearch
+from .pythons import Pythons
 from .shared import Shared
 from .spool import WorkerFolder
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from dtrain.protocol.filenames import DOCKERFILE
 from dtrain.protocol.ignore import Patterns
-from dtrain.protocol.spec import DOCKERFILE
 
 _IGNORE = ".dockerignore"
 _MOMENT = 315_619_200

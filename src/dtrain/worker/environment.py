@@ -27,7 +27,7 @@ from pathlib import Path
 
 from dtrain.protocol.errors import DTrainError
 
-from .pythons import identity
+from .interpreter import identity
 from .removal import remove_tree
 from .shared import Shared, Waiting
 from .uv_calls import quiet
@@ -44,6 +44,7 @@ INSTALL = ("--no-deps", "--link-mode", "copy")
 _CLOSED = 0o700
 _BLANK = "blank"
 """The folder in a base of the environment that attempts get a copy of."""
+_INTRODUCED = ".introduced-"
 _LAYERS = "dtrain_layers.pth"
 _WHERE_PIP = """\
 import ensurepip, glob, os, sysconfig
@@ -86,6 +87,18 @@ class Environments:
                     if not path.is_symlink():
                         path.chmod(path.stat().st_mode | 0o666)
         self.cache.chmod(_CLOSED if layered else 0o755)
+
+    def introduce(self, python: Path) -> None:
+        """Have uv's cache know an interpreter, for those who have a layer of their own above it.
+
+        In there uv would find out about it each time anew: the layer goes, and that with it.
+        """
+        changed = str(python.stat().st_ctime_ns)
+        mark = self.cache / f"{_INTRODUCED}{key(str(python), changed, identity(python))}"
+        if not mark.exists():
+            options = ["--no-project", "--no-config", "--cache-dir", str(self.cache)]
+            if not quiet(["python", "find", *options, str(python)]).returncode:
+                mark.touch()
 
     def base(self, python: Path, attempt: Path | None, waiting: Waiting | None = None) -> Path:
         """The environment with pip alone, built if it is not there: without network, in seconds.

@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 
 from dtrain.protocol.errors import DTrainError
+from dtrain.protocol.filenames import DOCKERFILE
 from dtrain.protocol.images import ImageName, image_name
-from dtrain.protocol.spec import DOCKERFILE
 
 from . import layout, registries
 from .build_context import pack

@@ -15,28 +15,31 @@ disk into the attempt's own, the project itself among it, where it is a package.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from typing import Any, NamedTuple
 
 from dtrain.protocol.errors import DTrainError
-from dtrain.protocol.spec import PROJECT
+from dtrain.protocol.filenames import PROJECT
 
 from .cells import Cell
 from .environment import CACHE, INSTALL, Environments, compile_packages, key
+from .interpreter import Known, identity, learn, version
 from .layout import PLAN, read_if_there
 from .needs import Kind, Project, kind_of, read_project, read_pylock, split
 from .ownership import give
-from .package_settings import package_settings
-from .pythons import Pythons, identity, version
 from .say import say
 from .uv_calls import Patience, aloud, quiet
 
+_CODE = """\
+import sys
+from dtrain.worker.installation import main
+sys.exit(main(sys.argv[1:]))
+"""
 _WAITS = "Another job on this worker builds the same packages; this one waits"
 _DECIDE_VERSIONS = {"UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE_NEWER", "UV_TORCH_BACKEND"}
 _WHEELS = ("--only-binary", ":all:")
@@ -44,7 +47,7 @@ _WHEELS = ("--only-binary", ":all:")
 _PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Order(NamedTuple):
     """What the step is to do."""
 
     root: str
@@ -64,6 +67,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What to install, relative to the folder in which the step runs."""
     keep_config: bool
     """Whether the machine's own settings for uv come before those of the project."""
+    known: list[Known]
+    """What is known of interpreters, so that they need not be asked again."""
 
 
 def step(order: Order) -> list[str]:
@@ -71,8 +76,7 @@ def step(order: Order) -> list[str]:
 
     It runs in the folder of the bundle, and must not take a module from there: hence `-I`.
     """
-    program = [sys.executable, "-I", "-m", "dtrain.worker.installation"]
-    return [*program, msgspec.json.encode(order).decode()]
+    return [sys.executable, "-I", "-c", _CODE, json.dumps(order._asdict())]
 
 
 class Installation:
@@ -122,11 +126,19 @@ class Installation:
         name = f"asked-{key(identity(python), (self._work / file).read_text('latin-1'))}"
         with self._environments.shared.locked(name, Patience(_WAITS)) as lock:
             self._held = (lock,)
-            self._environments.ready_cache(layered=self._confinement is not None)
+            self._ready_cache(python)
             self._resolved.mkdir(exist_ok=True)
             self._answers.mkdir(exist_ok=True)
             self._give(self._answers)
             self._install_all(python, file)
+
+    def _ready_cache(self, python: Path) -> None:
+        if self._confinement is None:
+            self._environments.ready_cache(layered=False)
+            return
+        self._environments.ready_cache(layered=True)
+        with self._environments.shared.joined(CACHE), _umask(0):
+            self._environments.introduce(python)
 
     def _install_all(self, python: Path, file: str) -> None:
         if self._kind is Kind.LOCK:
@@ -153,6 +165,8 @@ class Installation:
         wanted = order.wanted or self._bounds()
         if wanted is None:
             return own
+        from .pythons import Pythons  # noqa: PLC0415 -- few jobs say which they want
+
         may_fetch = order.may_fetch
         pythons = Pythons(self._environments.shared, own, os.environ, may_fetch=may_fetch)
         found = pythons.find(wanted, self._attempt)
@@ -275,6 +289,8 @@ class Installation:
             return False
         command = ["pip", "install", *self._target(place, resolved), *_WHEELS, "--dry-run"]
         command += ["--cache-dir", str(self._environments.cache), "--no-config"]
+        from .package_settings import package_settings  # noqa: PLC0415 -- for new packages alone
+
         with _umask(0):
             return quiet(command, package_settings(os.environ)).returncode == 0
 
@@ -364,13 +380,12 @@ def _words(places: str) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Make an environment, as `step` says; the exit status."""
+    gc.freeze()  # what is loaded stays: to look through it, also at the end, takes milliseconds
     try:
-        Installation(msgspec.json.decode(arguments[0], type=Order)).run()
+        order = Order(**json.loads(arguments[0]))
+        learn(order.known)
+        Installation(order).run()
     except DTrainError as error:
         say(error.detail)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

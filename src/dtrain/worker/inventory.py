@@ -21,7 +21,7 @@ from dtrain.protocol.resources import Capacity, Gpu, Protection
 from dtrain.protocol.states import Executor
 
 from .config import Config
-from .pythons import PythonSearch
+from .python_search import PythonSearch
 
 log = logging.getLogger(__name__)
 

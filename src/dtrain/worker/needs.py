@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import codecs
 import re
-import tomllib
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dtrain.protocol.errors import DTrainError
-from dtrain.protocol.spec import LOCK, PROJECT, JobSpec
+from dtrain.protocol.filenames import LOCK, PROJECT
+
+if TYPE_CHECKING:
+    from dtrain.protocol.spec import JobSpec
 
 _PYLOCK = re.compile(r"pylock(\.[^.]+)?\.toml")
 _BOUNDS = re.compile(r"\s*(?:[<>=!~]=?=?\s*[\w.*]+\s*,?\s*)+", re.ASCII)
@@ -64,7 +64,7 @@ def blank(requirements: Path) -> bool:
     return all(not line.strip() or line.lstrip().startswith("#") for line in lines)
 
 
-class Project(msgspec.Struct, frozen=True):
+class Project(NamedTuple):
     """What a `pyproject.toml` says of its project."""
 
     is_one: bool
@@ -111,6 +111,8 @@ def _bounds(table: dict[str, Any]) -> str | None:
 
 
 def _toml(path: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 -- requirements, which most jobs have, are none
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

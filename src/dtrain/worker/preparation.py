@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from dtrain.protocol.bundle import entry_hint, extract
 from dtrain.protocol.errors import Invalid, Refused
-from dtrain.protocol.spec import DOCKERFILE
+from dtrain.protocol.filenames import DOCKERFILE
 from dtrain.protocol.states import Cause
 from dtrain.protocol.states import Executor as ExecutorName
 

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import uv
-
 from dtrain.protocol.errors import DTrainError
 from dtrain.protocol.messages import BundleInfo
 from dtrain.protocol.resources import Protection
@@ -30,6 +28,7 @@ from .launcher import kill_rest, launch
 from .records import AttemptRecord
 from .removal import remove_tree
 from .spool import AttemptFolder, WorkerFolder
+from .uv_calls import program
 from .views import Views
 
 log = logging.getLogger(__name__)
@@ -183,7 +182,7 @@ def needed(host: Host) -> set[Path]:
     """What jobs have to read, wherever it is: interpreters, and uv."""
     own = Path(os.path.realpath(host.python))
     prefixes = [Path(sys.prefix), Path(sys.base_prefix), host.python.parent.parent]
-    return {*prefixes, own.parent.parent, Path(uv.find_uv_bin()).parent}
+    return {*prefixes, own.parent.parent, Path(program()).parent}
 
 
 def _means(group: dict[str, str], uids: range | None) -> Iterator[Means]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def _remove(name: str, top: int) -> None:
         for inner in os.listdir(folder):
             if _is_folder(inner, folder):
                 os.chmod(inner, 0o700, dir_fd=folder)
-                os.rename(inner, secrets.token_hex(16), src_dir_fd=folder, dst_dir_fd=top)
+                os.rename(inner, os.urandom(16).hex(), src_dir_fd=folder, dst_dir_fd=top)
             else:
                 os.unlink(inner, dir_fd=folder)
     finally:

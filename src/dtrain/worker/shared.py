@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -122,7 +121,7 @@ class Shared:
             attempts: the folder of all attempts, whose notes count.
             lock_name: of the lock of those who use it, if that is not its own name.
         """
-        gone = self.root / f"{GONE}{place.name}-{secrets.token_hex(4)}"
+        gone = self.root / f"{GONE}{place.name}-{os.urandom(4).hex()}"
         with self.if_free(lock_name or place.name) as lock:
             if lock is None or str(place) in _noted(attempts):
                 return False

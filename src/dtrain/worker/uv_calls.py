@@ -12,12 +12,11 @@ import os
 import re
 import selectors
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
-
-import uv
 
 from .cells import Cell
 from .say import say
@@ -39,6 +38,19 @@ _SHORTEST_SECRET = 4
 _SECRET_NAME = re.compile(r"UV_INDEX_\w+_PASSWORD")
 
 
+def program() -> str:
+    """Where uv is: beside the interpreter of the environment it is in, else where it says itself.
+
+    To ask it costs as much as all that the step that makes an environment does by itself.
+    """
+    beside = f"{sys.prefix}/bin/uv"
+    if sys.prefix != sys.base_prefix and os.access(beside, os.X_OK):
+        return beside
+    import uv  # noqa: PLC0415 -- see above
+
+    return uv.find_uv_bin()
+
+
 def quiet(
     arguments: list[str], variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -49,7 +61,7 @@ def quiet(
         variables: set for it in addition.
     """
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    command = [uv.find_uv_bin(), *arguments, "--color", "never", "--no-python-downloads"]
+    command = [program(), *arguments, "--color", "never", "--no-python-downloads"]
     return subprocess.run(
         command, env={**kept, **(variables or {})}, capture_output=True, text=True, check=False
     )
@@ -57,7 +69,7 @@ def quiet(
 
 def spawned(arguments: list[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start uv, with exactly these variables; its answer and its words can be read from pipes."""
-    command = [uv.find_uv_bin(), *arguments, *_ALWAYS]
+    command = [program(), *arguments, *_ALWAYS]
     pipe = subprocess.PIPE
     return subprocess.Popen(
         command, env=variables, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
@@ -116,7 +128,7 @@ def aloud(
         cell: where it runs, if it may run what others wrote; nothing is left of it afterwards.
     """
     variables = {name: text for name, text in os.environ.items() if name not in (without or set())}
-    command = [uv.find_uv_bin(), *arguments, *_ALWAYS]
+    command = [program(), *arguments, *_ALWAYS]
     patience = Patience("uv is at work", FIRST_WORD)
     blot = Blotter(os.environ)
 

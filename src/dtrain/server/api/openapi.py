@@ -10,8 +10,8 @@ import msgspec
 
 from dtrain import __version__
 from dtrain.protocol import routes
-from dtrain.protocol.errors import Problem
 from dtrain.protocol.messages import Event, LogPiece, MetricRecord, Submission
+from dtrain.protocol.problem import Problem
 from dtrain.protocol.spec import JobFields, JobSpec
 
 from . import examples

@@ -15,8 +15,9 @@ from werkzeug.exceptions import (
 )
 
 from dtrain.protocol import errors
-from dtrain.protocol.errors import DTrainError, Problem
+from dtrain.protocol.errors import DTrainError
 from dtrain.protocol.messages import encode
+from dtrain.protocol.problem import Problem
 from dtrain.server.auth import services
 from dtrain.server.blobs import too_large
 

@@ -12,11 +12,15 @@ import sqlalchemy as sa
 from dtrain.protocol import bundle as zips
 from dtrain.protocol.bundlepaths import shown
 from dtrain.protocol.errors import Invalid, NotFound
-from dtrain.protocol.jobfile import JOB_FILE, MAX_JOB_FILE, read_job_file
-from dtrain.protocol.messages import BundleInfo, Job
-from dtrain.protocol.spec import (
+from dtrain.protocol.filenames import (
     DEFAULT_REQUIREMENTS,
     DOCKERFILE,
+    JOB_FILE,
+    MAX_JOB_FILE,
+)
+from dtrain.protocol.jobfile import read_job_file
+from dtrain.protocol.messages import BundleInfo, Job
+from dtrain.protocol.spec import (
     JobSpec,
     check_fields,
     default_executor,

@@ -7,7 +7,8 @@ from pathlib import PurePath
 
 from werkzeug.datastructures import FileStorage, ImmutableMultiDict
 
-from dtrain.protocol.spec import DEFAULT_ENTRY, DEFAULT_REQUIREMENTS, JobSpec
+from dtrain.protocol.filenames import DEFAULT_ENTRY, DEFAULT_REQUIREMENTS
+from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.states import Executor, OnPartition
 
 from .commands import as_text

@@ -23,8 +23,8 @@ from typing import Any
 import msgspec
 
 from dtrain.protocol.errors import DTrainError
+from dtrain.protocol.filenames import DEFAULT_REQUIREMENTS, DOCKERFILE
 from dtrain.protocol.images import image_name
-from dtrain.protocol.spec import DEFAULT_REQUIREMENTS, DOCKERFILE
 from dtrain.protocol.states import Cause
 from dtrain.worker import layout
 from dtrain.worker.container import ContainerOrder

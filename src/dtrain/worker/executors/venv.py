@@ -13,11 +13,12 @@ import shutil
 from pathlib import Path
 
 from dtrain.protocol.errors import DTrainError
-from dtrain.protocol.spec import DEFAULT_REQUIREMENTS
+from dtrain.protocol.filenames import DEFAULT_REQUIREMENTS
 from dtrain.protocol.states import Cause
 from dtrain.worker import installation
 from dtrain.worker.environment import SHARED, Environments
 from dtrain.worker.installation import Order
+from dtrain.worker.interpreter import Known, known
 from dtrain.worker.needs import Kind, blank, kind_of
 from dtrain.worker.pythons import Pythons
 from dtrain.worker.spool import AttemptFolder
@@ -103,6 +104,7 @@ class VenvExecutor:
             may_fetch=self._host.python_downloads,
             file=file,
             keep_config=bool(self._host.variables.get("UV_CONFIG_FILE")),
+            known=self._known(python),
         )
         return Step(
             name="environment",
@@ -113,6 +115,12 @@ class VenvExecutor:
             time_limit=_ENVIRONMENT_LIMIT,
             confined=False,
         )
+
+    def _known(self, python: Path | None) -> list[Known]:
+        try:
+            return known([python or self._host.python])
+        except DTrainError as error:
+            raise PrepareFailed(Cause.ENVIRONMENT_FAILED, error.detail) from error
 
     def _main(self, folder: AttemptFolder) -> Step:
         env = job_variables(self._host, folder)
