@@ -43,13 +43,17 @@ def reconcile(
         connection: inside a writing transaction.
         worker_id: the worker.
         message: the poll.
-        held: what `hold` has given; without a job there is no attempt either.
+        held: what `hold` has given.
         now: seconds since the epoch.
     """
     if not held:
-        return
+        return  # spares a worker without jobs the reading
     reports = {(report.job_id, report.attempt): report for report in message.attempts}
-    known = attempts.of_worker(connection, worker_id, ("assigned", "live", "lost"))
+    known = [
+        attempt
+        for attempt in attempts.of_worker(connection, worker_id, ("assigned", "live", "lost"))
+        if attempt.job_id in held  # the others were claimed since; the poll cannot know of them
+    ]
     promised = attempts.hash_secret(message.next_secret)
     for attempt in known:
         report = reports.get((attempt.job_id, attempt.number))
