@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from dtrain.worker.keyboard import ESCAPE, PASTED, _keys
@@ -91,6 +91,7 @@ def test_pasted_text_is_no_answer_but_can_be_a_reason() -> None:
 
 
 @given(st.text(max_size=40))
+@example("A\ud7fc")
 def test_nothing_but_a_yes_accepts(line: str) -> None:
     """One line of anything, and Enter."""
     text = line.replace("\n", " ").replace("\r", " ").replace(PASTED, " ")

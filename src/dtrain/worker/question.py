@@ -33,6 +33,7 @@ _WORDS = {
 _AT_ONCE = "?"
 """Begins no word, so there is nothing to wait for."""
 _BACK, _DELETE, _KILL, _ENTER = "\x08", "\x7f", "\x15", ("\n", "\r")
+_UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 class Accept(msgspec.Struct, frozen=True):
@@ -98,8 +99,9 @@ class Question:
             self.typed = ""
         elif key in {_BACK, _DELETE}:
             self.typed = self.typed[:-1]
-        elif key.isprintable() and len(self.typed) < LONGEST_REASON:
-            self.typed = (self.typed + key).lstrip()
+        elif len(self.typed) < LONGEST_REASON:
+            # What does not print is not left out: a word with something in it is not that word.
+            self.typed = (self.typed + (key if key.isprintable() else _UNPRINTABLE)).lstrip()
             if self.typed == _AT_ONCE and not self.asks_reason:
                 return self._enter()
             if len(self.typed) == 1 and not self.asks_reason:
