@@ -43,7 +43,7 @@ from dtrain.protocol.states import Cause
 from . import cgroups, hierarchies, layout, processes
 from .executors.base import Executor, Plan
 from .fork_server import ASKED, BLANK_MARK, BLANK_TITLE
-from .layout import write_durably
+from .layout import write_durably, write_whole
 from .processes import Process
 from .shim import note_stuck
 from .spool import AttemptFolder
@@ -175,7 +175,7 @@ def _start(folder: AttemptFolder, plan: Plan, lock: int) -> str:
     """Start the shim in a session of its own; what it says of its start, nothing if it fails."""
     # Not msgspec: variables that are not UTF-8 are text with lone surrogates.
     content = json.dumps(msgspec.to_builtins(plan))
-    write_durably(str(folder.path / layout.PLAN), content.encode())
+    write_whole(str(folder.path / layout.PLAN), content.encode())
     answer = _ask(folder, lock)
     if not answer and folder.shim is None and _fork_server.has_died():
         answer = _ask(folder, lock)  # there was nobody to start one

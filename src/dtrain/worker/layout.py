@@ -124,9 +124,25 @@ def _sync_file(path: str) -> None:
 
 
 def write_durably(path: str, data: bytes) -> None:
+    """Give a file new content, as `write_whole` does; it has survived any power cut after that.
+
+    Raises:
+        OSError: if the content cannot be written, for want of space for one; the old one stays.
+    """
+    write_whole(path, data, is_forced=True)
+    sync_folder(os.path.dirname(path) or ".")
+
+
+def write_whole(path: str, data: bytes, *, is_forced: bool = False) -> None:
     """Give a file new content, whole or not at all, readable by its owner alone.
 
-    When it returns, the content survives a power cut. One writer at a time.
+    It may be torn, or the old one, after a power cut: right where what has to do with it is over
+    by then. One writer at a time.
+
+    Args:
+        path: of the file.
+        data: its content.
+        is_forced: whether the content is on the disk before it is the file's.
 
     Raises:
         OSError: if the content cannot be written, for want of space for one; the old one stays.
@@ -136,7 +152,8 @@ def write_durably(path: str, data: bytes) -> None:
     descriptor = os.open(new, flags, 0o600)
     try:
         write_all(descriptor, data)
-        os.fsync(descriptor)
+        if is_forced:
+            os.fsync(descriptor)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(new)
@@ -144,7 +161,6 @@ def write_durably(path: str, data: bytes) -> None:
     finally:
         os.close(descriptor)
     os.rename(new, path)
-    sync_folder(os.path.dirname(path) or ".")
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -29,7 +29,7 @@ from dtrain.protocol.states import Cause
 from . import cgroups, layout, processes
 from .exit_file import ExitFile
 from .job_log import JobLog
-from .layout import free_room, read_if_there, sync_tree, write_durably
+from .layout import free_room, read_if_there, sync_tree, write_durably, write_whole
 from .memory_watch import MemoryWatch
 from .outcome import Outcome, read_outcome
 from .spawn import Program, become_subreaper, spawn
@@ -167,7 +167,7 @@ class Shim:
         ticks = 0 if program is None else program.ticks
         note = {"name": self._step["name"], "pid": pid, "ticks": ticks}
         with contextlib.suppress(OSError):  # a hint is not worth a job
-            write_durably(f"{self._folder}/{layout.STEP}", json.dumps(note).encode())
+            write_whole(f"{self._folder}/{layout.STEP}", json.dumps(note).encode())
 
     def _turn(self, most: float | None = None) -> None:
         """Wait until something happens, for so many seconds at most, and do what it asks for."""
@@ -351,7 +351,7 @@ def note_stuck(folder: str, left: list[processes.Process]) -> None:
     pids = ", ".join(str(process.pid) for process in left)
     with contextlib.suppress(OSError):
         if left:
-            write_durably(note, f"SIGKILL did not end the processes {pids}.".encode())
+            write_whole(note, f"SIGKILL did not end the processes {pids}.".encode())
         else:
             os.unlink(note)
 
