@@ -17,9 +17,10 @@ from dtrain.protocol.errors import Conflict, DTrainError, Unavailable
 
 from .housekeeping import Housekeeping
 from .jobs import claim, finish, presence
-from .rules.leases import GIVE_UP, LEASE, OFFLINE_AFTER, PATIENCE
+from .rules.leases import GIVE_UP, LEASE, PATIENCE
 from .rules.lifecycle import OutOfReach, RetryDue, advance, is_due
-from .store import attempts, jobs, offers
+from .store import attempts, jobs
+from .store.due import due
 
 if TYPE_CHECKING:
     from .services import Services
@@ -77,20 +78,16 @@ class Background:
         services = self._services
         now = services.clock.time()
         with services.database.read() as connection:
-            silent = attempts.silent(connection, now, _LIMIT)
-            lost = attempts.expired(connection, now - GIVE_UP + LEASE, _LIMIT)
-            due = jobs.due(connection, now, _LIMIT)
-            overdue = attempts.overdue(connection, now - PATIENCE, _LIMIT)
-            unseen = offers.unseen(connection, now - OFFLINE_AFTER)
-        for job_id, number in lost:
+            found = due(connection, now, _LIMIT)
+        for job_id, number in found.lost:
             self._apart(_give_up, job_id, number, now)
-        for job_id, number in silent:
+        for job_id, number in found.silent:
             self._apart(_out_of_reach, job_id, number, now)
-        for job_id, number in overdue:
+        for job_id, number in found.overdue:
             self._apart(_settle_anyway, job_id, number, now)
-        for job_id in due:
+        for job_id in found.retries:
             self._apart(_retry_due, job_id, now)
-        for worker_id in unseen:
+        for worker_id in found.unseen:
             self._apart(_withdraw, worker_id, now)
         self._housekeeping.run_due()
 

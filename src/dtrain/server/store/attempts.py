@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.resources import Request
-from dtrain.protocol.states import Phase, Status
+from dtrain.protocol.states import Status
 from dtrain.protocol.worker_messages import Finish
 from dtrain.server.rules.leases import EXTENSION, PATIENCE
 
@@ -238,40 +238,6 @@ def note_arrival(connection: sa.Connection, job_id: int, number: int, now: float
     """Something came of what an attempt's reported end waits for."""
     which = {"this_job": job_id, "this_number": number}
     connection.execute(_UPDATE_FINISHING, which | {"finish_at": now})
-
-
-_EXPIRED = (
-    sa.select(attempts.c.job_id, attempts.c.number)
-    .where(attempts.c.state.in_(HOLDING), attempts.c.lease_until < sa.bindparam("before"))
-    .order_by(attempts.c.lease_until)
-    .limit(sa.bindparam("limit", type_=sa.Integer))
-)
-_SILENT = _EXPIRED.join(jobs, jobs.c.id == attempts.c.job_id).where(
-    jobs.c.phase != Phase.UNREACHABLE
-)
-_OVERDUE = (
-    sa.select(attempts.c.job_id, attempts.c.number)
-    .where(attempts.c.state == "finishing", attempts.c.finish_at < sa.bindparam("before"))
-    .limit(sa.bindparam("limit", type_=sa.Integer))
-)
-
-
-def silent(connection: sa.Connection, now: float, limit: int) -> list[tuple[int, int]]:
-    """Job and number of attempts whose lease has run out, and whose jobs do not say so yet."""
-    rows = connection.execute(_SILENT, {"before": now, "limit": limit})
-    return [(row.job_id, row.number) for row in rows]
-
-
-def expired(connection: sa.Connection, before: float, limit: int) -> list[tuple[int, int]]:
-    """Job and number of attempts whose lease ran out before the time."""
-    rows = connection.execute(_EXPIRED, {"before": before, "limit": limit})
-    return [(row.job_id, row.number) for row in rows]
-
-
-def overdue(connection: sa.Connection, before: float, limit: int) -> list[tuple[int, int]]:
-    """Job and number of attempts whose end lacks bytes, of which none came since the time."""
-    rows = connection.execute(_OVERDUE, {"before": before, "limit": limit})
-    return [(row.job_id, row.number) for row in rows]
 
 
 def unsealed(connection: sa.Connection, limit: int) -> list[tuple[int, int]]:

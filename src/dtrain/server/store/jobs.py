@@ -14,7 +14,7 @@ from dtrain.protocol.messages import BundleInfo
 from dtrain.protocol.resources import Request, request_of
 from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.states import Phase, Reason, Status
-from dtrain.server.rules.lifecycle import MAX_DELAY, JobState, Transition
+from dtrain.server.rules.lifecycle import JobState, Transition
 from dtrain.server.rules.scheduling import Waiting
 
 from . import events
@@ -271,22 +271,6 @@ def position(connection: sa.Connection, job: Waiting) -> int:
     return connection.execute(
         sa.select(sa.func.count()).where(jobs.c.status == Status.PENDING, earlier)
     ).scalar_one()
-
-
-_DUE = (
-    sa.select(jobs.c.id)
-    .where(jobs.c.status == Status.PENDING)
-    .where(
-        sa.or_(jobs.c.not_before <= sa.bindparam("now"), jobs.c.not_before > sa.bindparam("latest"))
-    )
-    .limit(sa.bindparam("limit", type_=sa.Integer))
-)
-
-
-def due(connection: sa.Connection, now: float, limit: int) -> list[int]:
-    """Jobs whose delay before a new attempt is over; see `rules.lifecycle.is_due`."""
-    values = {"now": now, "latest": now + MAX_DELAY, "limit": limit}
-    return list(connection.execute(_DUE, values).scalars())
 
 
 def find_idempotent(connection: sa.Connection, key: str) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from .schema import offers, workers
+from .schema import offers
 
 _OPEN_OF_WORKER = (
     sa.select(offers.c.job_id)
@@ -90,17 +90,3 @@ def withdraw(
     else:
         gone = connection.execute(_WITHDRAW_ONE, {"job_id": job_id, "worker_id": worker_id})
     return [(row.job_id, row.worker_id) for row in gone]
-
-
-_UNSEEN = (
-    sa.select(workers.c.id)
-    .join(offers, offers.c.worker_id == workers.c.id)
-    .where(offers.c.state == "open")
-    .where(sa.or_(workers.c.last_seen < sa.bindparam("before"), workers.c.left))
-    .distinct()
-)
-
-
-def unseen(connection: sa.Connection, before: float) -> list[str]:
-    """Workers with open offers that were last heard of before the time, or have left."""
-    return list(connection.execute(_UNSEEN, {"before": before}).scalars())
