@@ -9,6 +9,9 @@ from typing import BinaryIO
 
 _PIECE = 64 * 1024
 """Bytes handed over at once."""
+_BOUNDARY = secrets.token_hex(16)
+"""What no file contains that was written without knowing it. The server's parser keeps what it has
+made for a boundary, so a process has one."""
 _QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
 
@@ -30,15 +33,14 @@ class Multipart:
         file_name: str,
         progress: Callable[[int, int | None], None] | None = None,
     ) -> None:
-        boundary = secrets.token_hex(16)
-        self.content_type = f"multipart/form-data; boundary={boundary}"
-        texts = [_part(boundary, name) + f"\r\n\r\n{value}\r\n" for name, value in fields]
+        self.content_type = f"multipart/form-data; boundary={_BOUNDARY}"
+        texts = [_part(name) + f"\r\n\r\n{value}\r\n" for name, value in fields]
         texts.append(
-            f'{_part(boundary, "file")}; filename="{file_name.translate(_QUOTED)}"\r\n'
+            f'{_part("file")}; filename="{file_name.translate(_QUOTED)}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         )
         self._head = "".join(texts).encode(errors="surrogateescape")
-        self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self._tail = f"\r\n--{_BOUNDARY}--\r\n".encode()
         self._file = file
         self._start = file.tell()
         self._file_length = file.seek(0, os.SEEK_END) - self._start
@@ -67,5 +69,5 @@ class Multipart:
         yield self._tail
 
 
-def _part(boundary: str, name: str) -> str:
-    return f'--{boundary}\r\nContent-Disposition: form-data; name="{name.translate(_QUOTED)}"'
+def _part(name: str) -> str:
+    return f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name.translate(_QUOTED)}"'
