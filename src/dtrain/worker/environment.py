@@ -44,6 +44,8 @@ INSTALL = ("--no-deps", "--link-mode", "copy")
 _CLOSED = 0o700
 _BLANK = "blank"
 """The folder in a base of the environment that attempts get a copy of."""
+_SPARED = ("bin/activate.*", "bin/*.bat", ".gitignore", "CACHEDIR.TAG", ".lock")
+"""What a blank environment goes without: each file is made, and removed, for each job."""
 _INTRODUCED = ".introduced-"
 _LAYERS = "dtrain_layers.pth"
 _WHERE_PIP = """\
@@ -129,7 +131,10 @@ class Environments:
         done = quiet(["pip", "install", "--python", str(place / "bin/python"), *options, wheels[0]])
         if done.returncode:
             raise DTrainError(f"pip cannot be made ready for jobs: {done.stderr.strip()}")
-        make(place / _BLANK, python, "--relocatable")
+        blank = place / _BLANK
+        make(blank, python, "--relocatable")
+        for path in (path for pattern in _SPARED for path in blank.glob(pattern)):
+            path.unlink()
 
     def make_own(self, venv: Path, python: Path, waiting: Waiting | None = None) -> None:
         """Make the environment of an attempt, anew if there is one, on top of the base."""
