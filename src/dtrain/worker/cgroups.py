@@ -32,6 +32,9 @@ COUNTERS = ("memory", "cpuacct", "cpu")
 CONTAINERS = "containers"
 """The group in a worker's that has those of its containers."""
 _MEMBERS = "cgroup.procs"
+_THREADS = "tasks"
+"""In version 1 alone. It takes one thread, where `cgroup.procs` takes all of a process, and has the
+kernel wait for all processors before that: some 10 ms, if nobody did so just before."""
 _KILL = "cgroup.kill"
 _PERIOD = 100_000
 """Microseconds over which a share of the processors is counted."""
@@ -41,13 +44,22 @@ _EMPTY = 2.0
 
 
 def enter(group: Group) -> None:
-    """Put this process, and all that it will start, into a group.
+    """Put this process, which has one thread, and all that it will start, into a group.
 
     Raises:
         OSError: the group is gone, or not ours.
     """
     for folder in _folders(group):
-        _write(folder, _MEMBERS, "0")
+        _write(folder, _THREADS if _takes_threads(folder) else _MEMBERS, "0")
+
+
+def has_to_wait(group: Group) -> bool:
+    """Whether the kernel may wait for all processors when a process enters a group."""
+    return not all(map(_takes_threads, _folders(group)))
+
+
+def _takes_threads(folder: str) -> bool:
+    return os.path.exists(f"{folder}/{_THREADS}")
 
 
 def members(group: Group) -> Iterator[processes.Process]:

@@ -262,9 +262,9 @@ atexit.register(_fork_server.close)
 def smoothed_way() -> Iterator[None]:
     """Spare a job a wait of the kernel's, while all is made ready for it.
 
-    The first process in a while that goes into a control group waits for all processors to take
-    note, some 15 ms; those that follow at once do not. So this process goes where it is, again and
-    again, beside what else is done, for a moment.
+    The first process in a while that goes into a group of version 2 waits for all processors to
+    take note, some 10 ms; those that follow at once do not. So this process goes where it is, again
+    and again, beside what else is done, for a moment.
     """
     place = hierarchies.own_members()
     over = threading.Event()

@@ -29,6 +29,7 @@ from dtrain.protocol.worker_messages import ArtifactInfo, AttemptReport, Finish,
 
 from . import artifacts
 from .bundles import BundleCache
+from .cgroups import has_to_wait
 from .checkpoints import Checkpoints
 from .executors.base import Executor, PrepareFailed
 from .isolation import Isolation
@@ -236,7 +237,7 @@ class Runner:
 
     def _launch(self) -> Running | None:
         """Start a new attempt; None if one was started that has ended meanwhile."""
-        with smoothed_way() if self._isolation.means.group else nullcontext():
+        with smoothed_way() if has_to_wait(self._isolation.means.group) else nullcontext():
             return self._launch_smoothly()
 
     def _launch_smoothly(self) -> Running | None:
