@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 metadata = MetaData(
@@ -75,7 +76,7 @@ jobs = Table(
     CheckConstraint(
         "status IN ('pending', 'running', 'completed', 'failed', 'cancelled')", name="status"
     ),
-    Index(None, "status", "request_key", "priority", "id"),
+    Index("ix_jobs_as_served", "status", "request_key", text("priority DESC"), "id"),
     Index(None, "status", "id"),
     Index(None, "status", "priority", "id"),
     Index(None, "worker_id", "id"),
