@@ -13,11 +13,13 @@ status is 1 unless all of the losses are zero.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import secrets
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -56,13 +58,15 @@ def main(arguments: list[str]) -> int:
 
 def _soak(place: Workplace, options: argparse.Namespace, chance: random.Random) -> Account:
     faults = Faults(place, random.Random(chance.random()), options.calm)
+    over_at = time.monotonic() + 60 * options.minutes
+
+    def is_enough(number: int) -> bool:
+        done = number >= options.jobs and faults.have_killed(options.kills)
+        return done or time.monotonic() >= over_at
+
     faults.start()
     try:
-        handed = hand_in(
-            place,
-            lambda number: number >= options.jobs and faults.have_killed(options.kills),
-            chance,
-        )
+        handed = hand_in(place, is_enough, chance)
         place.wait_until_all_ended(handed, LONGEST)
     finally:
         faults.stop()
@@ -80,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--servers", type=int, default=1, help="more than one: on PostgreSQL (1)")
     parser.add_argument(
         "--kills", type=int, default=0, help="servers, and agents, to kill at least (0)"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="after which no more jobs are handed in, whatever was asked for (no limit)",
     )
     parser.add_argument(
         "--calm", type=float, default=1.0, help="mean seconds from a fault to the next like it (1)"
