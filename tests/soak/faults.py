@@ -17,7 +17,7 @@ from support.proxy import Proxy, Weather
 
 from .workplace import Workplace
 
-DOWN = (0.0, 2.0)
+DOWN = (0.0, 1.0)
 """Seconds for which a killed program stays away."""
 SPELL = (0.2, 4.0)
 """Seconds of bad weather, or for which a program is stopped."""

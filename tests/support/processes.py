@@ -154,7 +154,7 @@ class RunningServer(Running):
     def kill(self) -> None:
         """End it with SIGKILL, and wait until the process that serves has died with it."""
         super().kill()
-        wait_for(lambda: not _group_exists(self.pid), "the serving process to end")
+        wait_for(lambda: not _group_lives(self.pid), "the serving process to end")
 
     def restart(self) -> None:
         """Start it again on the same home and port; it is stopped first if it still runs."""
@@ -354,12 +354,14 @@ def _alive(mark: str, folder: Path | None) -> dict[int, str]:
     return found
 
 
-def _group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def _group_lives(group: int) -> bool:
+    """Whether a process of a group runs; what has ended and is not yet waited for does not."""
+    for entry in os.scandir("/proc"):
+        with suppress(OSError):
+            fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+            if entry.name.isdecimal() and int(fields[2]) == group and fields[0] != "Z":
+                return True
+    return False
 
 
 def _dtrain() -> list[str]:

@@ -30,7 +30,7 @@ LINES = st.one_of(
             "an ERROR in passing",
         ]
     ),
-    st.text(st.characters(exclude_characters="\n\r"), max_size=12),
+    st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), max_size=12),
 )
 LEVEL_SETS = st.frozensets(st.sampled_from(LEVELS))
 TEXTS = st.sampled_from(["", "error", "O", "strasse", "größe", "[31m", " - ", "1"])
