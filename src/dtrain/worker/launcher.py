@@ -201,7 +201,7 @@ class _ForkServer:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._pid: int | None = None
+        self._pid = 0
         self._socket: socket.socket | None = None
 
     def ask(self, folder: Path, *descriptors: int) -> None:
@@ -211,7 +211,7 @@ class _ForkServer:
             try:
                 socket.send_fds(self._socket or self._started(), [message], descriptors)
             except ConnectionError:  # it was killed
-                self._end()
+                self._forget()
                 socket.send_fds(self._started(), [message], descriptors)
 
     def has_died(self) -> bool:
@@ -221,13 +221,14 @@ class _ForkServer:
                 watch = select.poll()
                 watch.register(self._socket, 0)
                 if watch.poll(0):
-                    self._end()
+                    self._forget()
             return self._socket is None
 
     def close(self) -> None:
         """Have it end; the shims go on."""
         with self._guard:
-            self._end()
+            if self._socket is not None:
+                self._socket.close()
 
     def _started(self) -> socket.socket:
         self._socket, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -245,13 +246,13 @@ class _ForkServer:
             )
         return self._socket
 
-    def _end(self) -> None:
+    def _forget(self) -> None:
+        """Let go of one that has died."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        if self._pid is not None:
+        with contextlib.suppress(ChildProcessError):  # nobody waits for children here
             os.waitpid(self._pid, 0)
-            self._pid = None
 
 
 _fork_server = _ForkServer()

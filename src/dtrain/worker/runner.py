@@ -238,9 +238,9 @@ class Runner:
     def _launch(self) -> Running | None:
         """Start a new attempt; None if one was started that has ended meanwhile."""
         with smoothed_way() if has_to_wait(self._isolation.means.group) else nullcontext():
-            return self._launch_smoothly()
+            return self._prepare_and_launch()
 
-    def _launch_smoothly(self) -> Running | None:
+    def _prepare_and_launch(self) -> Running | None:
         self._check()
         fetch = partial(
             self._link.bundle, self._ref, self.folder.assignment.bundle.sha256, check=self._check
