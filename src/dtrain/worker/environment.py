@@ -200,7 +200,7 @@ def compile_packages(place: Path, python: Path) -> None:
 
 
 def _copy(folder: str, target: str) -> None:
-    """Copy a folder with all that is in it, but for permissions: the copy can be written in."""
+    """Copy a folder with all that is in it; the copy can be written in."""
     # shutil and pathlib would take ten times as long, and every job waits for this.
     os.mkdir(target)  # noqa: PTH102
     with os.scandir(folder) as entries:
@@ -211,7 +211,10 @@ def _copy(folder: str, target: str) -> None:
             elif entry.is_dir():
                 _copy(entry.path, path)
             else:
-                with open(entry.path, "rb") as source, open(path, "wb") as copy:  # noqa: PTH123
+                # Where a worker's folder was itself copied, its links may have become programs.
+                mode = stat.S_IMODE(entry.stat().st_mode) | stat.S_IWUSR
+                new = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+                with open(entry.path, "rb") as source, open(new, "wb") as copy:  # noqa: PTH123
                     copy.write(source.read())
 
 
