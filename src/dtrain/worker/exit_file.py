@@ -2,7 +2,7 @@
 
 Imported by the shim, hence the standard library's quick part alone.
 """
-# pathlib would cost the shim a third of its start.
+# pathlib would be in every shim.
 # ruff: noqa: PTH104, PTH120
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ A Python that starts anew and imports them takes some 25 ms of a processor, a fo
 starts it (`launcher`) and asks through a socket, with a message for each shim: the attempt's folder
 and mark, and three descriptors. It ends with the agent; the shims go on.
 """
-# ruff: noqa: PTH123 -- pathlib would be in every shim.
+# pathlib would be in every shim.
+# ruff: noqa: PTH123
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ Where none does, what the processes use together is compared with the limit here
 fast enough gets past it for a moment. Imported by the shim, hence the standard library's quick
 part alone.
 """
-# pathlib would cost the shim a third of its start.
+# pathlib would be in every shim.
 # ruff: noqa: PTH123
 
 from __future__ import annotations

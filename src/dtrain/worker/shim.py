@@ -12,7 +12,7 @@ writes `exit.json` last. `launcher` starts it and watches it from outside:
 It is forked from a process that has this module already (`fork_server`), and imports the standard
 library's quick part alone: what is in it is in the memory of every job's shim.
 """
-# pathlib would cost the shim a third of its start.
+# pathlib would be in every shim.
 # ruff: noqa: PTH108, PTH110, PTH208
 
 from __future__ import annotations
@@ -375,7 +375,7 @@ def main(folder: str) -> None:
 
 
 def close_above(last: int) -> None:
-    """Let go of what the agent's own ancestors left open: a job would inherit it in turn."""
+    """Let go of descriptors that the agent's own ancestors left open: a job would inherit them."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > last:
             with contextlib.suppress(OSError):  # the descriptor of the listing itself
