@@ -15,6 +15,7 @@ from support.fake_server import FakeServer, fake_server
 from support.processes import wait_for
 
 from dtrain.protocol.states import Cause, Executor
+from dtrain.worker.isolation import key_of
 from dtrain.worker.launcher import adopt
 from dtrain.worker.spool import WorkerFolder
 
@@ -53,6 +54,12 @@ def start(home: Path, server: FakeServer, socket: str, **settings: object) -> Ru
 def containers(home: Path, engine: TestEngine) -> list[dict[str, Any]]:
     key = (home / "data/worker-1/container_key").read_text()
     return engine.engine.containers({"dtrain.worker": key})
+
+
+def left_groups(home: Path) -> list[Path]:
+    """What is left of the control groups of the worker; other agents may run beside it."""
+    key = key_of(WorkerFolder(home / "data/worker-1"))
+    return list(Path("/sys/fs/cgroup").glob(f"**/dtrain-{key}"))
 
 
 def let_go(home: Path) -> None:
@@ -150,7 +157,7 @@ def test_containers_share_the_memory_of_the_worker(
     causes = [server.wait_until_ended(job).finishes[0].cause for job in (first, second)]
     assert sorted(causes) == [Cause.EXITED, Cause.OUT_OF_MEMORY]
     agent.stop()
-    assert not list(Path("/sys/fs/cgroup").glob("*/**/dtrain-*/containers"))
+    assert left_groups(home) == []
 
 
 def test_containers_share_the_processors_of_the_worker(
@@ -171,7 +178,7 @@ def test_containers_share_the_processors_of_the_worker(
     let_go(home)
     server.wait_until_ended(job)
     agent.stop()
-    assert not list(Path("/sys/fs/cgroup").glob("*/**/dtrain-*/containers"))
+    assert left_groups(home) == []
 
 
 def _cpu_limits(pid: int) -> Iterator[float]:

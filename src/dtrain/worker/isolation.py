@@ -121,8 +121,8 @@ class Isolation:
 
     def close(self) -> None:
         """Remove the worker's group, unless attempts are left in it."""
-        with contextlib.suppress(OSError):
-            for folder in set(self.means.group.values()):
+        for folder in set(self.means.group.values()):
+            with contextlib.suppress(OSError):
                 Path(folder).rmdir()
 
     def _limits(self, name: str, memory: int | None, cpus: float | None) -> Limits:
