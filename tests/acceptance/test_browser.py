@@ -55,14 +55,14 @@ def test_uploaded_job_completes_before_ones_eyes(
     stay(page)
     page.evaluate(COLLECT, "[data-value=epoch]")
     expect(page.get_by_role("heading", level=1)).to_have_text("my_training_job")
-    expect(page.locator("#job-head .pill")).to_have_text("completed")
+    expect(page.locator("#job-head .state .pill")).to_have_text("completed")
 
     assert has_stayed(page)
     seen = page.evaluate("window.seen")  # a slow browser may miss some
     assert seen == sorted(seen)
     assert len(seen) > 1
     assert seen[-1] == "5"
-    expect(page.locator("metric-chart canvas")).to_have_count(2)
+    expect(page.locator("#job-charts canvas")).to_have_count(2)
     expect(page.locator("metric-chart [data-metric=accuracy]")).to_have_text("1")
     expected = expected_log().splitlines()
     assert log_lines(page)[-len(expected) :] == expected
@@ -75,7 +75,7 @@ def test_job_can_be_cancelled_while_it_runs(
     hand_in(page, server, zip_of(tmp_path / "sleeper.zip", {"main.py": SLEEPER}))
     expect(page.locator("log-view")).to_contain_text("asleep")
     page.click("text=Cancel")
-    expect(page.locator("#job-head .pill")).to_have_text("cancelled")
+    expect(page.locator("#job-head .state .pill")).to_have_text("cancelled")
     assert wait_for_status(server.url, 1, "cancelled")["reason"] == "user"
     expect(page.locator("#job-head .callout")).to_contain_text("The job was cancelled.")
 
@@ -158,7 +158,7 @@ def test_pages_behind_an_access_token(browser: Browser, tmp_path: Path) -> None:
         hand_in(page, server, bundle)
         expect(page.locator("connection-status")).to_have_text("Live")
         page.get_by_role("button", name="Cancel").click()
-        expect(page.locator("#job-head .pill")).to_have_text("cancelled")
+        expect(page.locator("#job-head .state .pill")).to_have_text("cancelled")
 
         with page.expect_response("**/fragments/jobs"):
             page.goto(server.url)
@@ -217,7 +217,7 @@ def test_pages_work_without_javascript(
         hand_in(page, server, zip_of(tmp_path / "plain.zip", {"main.py": SLEEPER}))
         expect(page.get_by_role("heading", level=1)).to_have_text("plain")
         page.get_by_role("button", name="Cancel").click()
-        expect(page.locator("#job-head .pill")).to_have_text("cancelled")
+        expect(page.locator("#job-head .state .pill")).to_have_text("cancelled")
         page.get_by_role("link", name="Jobs", exact=True).first.click()
         expect(page.locator("tbody tr")).to_have_count(1)
         page.get_by_role("link", name="Failed").click()

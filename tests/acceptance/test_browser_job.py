@@ -115,7 +115,7 @@ def test_attempts_and_history_come_as_they_happen(
     page.get_by_role("button", name="End at once").wait_for()
     expect(history.filter(has_text="Cancel asked for")).to_have_count(1)
     again.finish(exit_code=0)
-    expect(page.locator("#job-head .pill")).to_have_text("completed")
+    expect(page.locator("#job-head .state .pill")).to_have_text("completed")
     expect(rows.first).to_contain_text("It completed.")
     raw = page.request.get(f"{home.url}/jobs/{job.id}/log?attempt=2")
     assert raw.text() == "second try\n"

@@ -150,7 +150,7 @@ def test_log_that_streams_in_is_as_the_server_renders_it(
     ):
         attempt.log(piece)
     attempt.finish()
-    expect(page.locator("#job-head .pill")).to_have_text("completed")
+    expect(page.locator("#job-head .state .pill")).to_have_text("completed")
     expect(page.locator("log-view li").last).to_have_text("the end")
     streamed = log_of(page)
     assert [text for _, _, text in streamed][:5] == [
@@ -218,7 +218,7 @@ def test_page_catches_up_after_the_server_was_killed(
     expect(page.locator("log-view li")).to_have_count(4)
     attempt.log(b"after\n")
     attempt.finish()
-    expect(page.locator("#job-head .pill")).to_have_text("completed")
+    expect(page.locator("#job-head .state .pill")).to_have_text("completed")
     lines = [text for _, _, text in log_of(page)]
     assert [line for line in lines if "PROGRESS" not in line] == ["before", "meanwhile", "after"]
     expect(page.locator("#job-head [data-value=loss]")).to_have_text("1")
@@ -244,7 +244,7 @@ def test_next_attempt_begins_its_log_anew(
     page.get_by_label("Attempt", exact=True).select_option("2")
     expect(page.locator("log-view li")).to_have_text(["second try", "unseen"])
     again.finish()
-    expect(page.locator("#job-head .pill")).to_have_text("completed")
+    expect(page.locator("#job-head .state .pill")).to_have_text("completed")
 
 
 def test_charts_come_with_the_series(
@@ -316,7 +316,7 @@ def test_nothing_hostile_runs(
     attempt.leave("a/../\"'\u202egpj.exe".replace("/../", "-"), b"MZ")
     expect(page.locator("metric-chart canvas")).not_to_have_count(0)
     attempt.finish(exit_code=1, traceback=f"Traceback:\n{HOSTILE}", message=HOSTILE)
-    expect(page.locator("#job-head .pill")).to_have_text("failed")
+    expect(page.locator("#job-head .state .pill")).to_have_text("failed")
     expect(page.locator("#job-facts .artifacts li")).to_have_count(2)
     assert HOSTILE.replace("\u202e", "�") in [text for _, _, text in log_of(page)]
     for path in ("/jobs/1", "/", "/workers", "/?q=%3Cscript%3Ewindow.pwned%3D1%3C/script%3E"):

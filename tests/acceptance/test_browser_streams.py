@@ -132,7 +132,7 @@ def test_tabs_of_one_job_share_its_stream_and_miss_nothing(
         expect(tab.locator("log-view li")).to_have_text(wanted)
     attempt.finish()
     for tab in (page, second, third):
-        expect(tab.locator("#job-head .pill")).to_have_text("completed")
+        expect(tab.locator("#job-head .state .pill")).to_have_text("completed")
         assert texts(tab) == wanted
     have_streams(server, 0)
 

@@ -356,10 +356,10 @@ def _alive(mark: str, folder: Path | None) -> dict[int, str]:
 
 def _group_lives(group: int) -> bool:
     """Whether a process of a group runs; what has ended and is not yet waited for does not."""
-    for entry in os.scandir("/proc"):
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError):
-            fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-            if entry.name.isdecimal() and int(fields[2]) == group and fields[0] != "Z":
+            fields = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] != "Z":
                 return True
     return False
 
