@@ -28,6 +28,7 @@ from dtrain import __version__
 
 from . import (
     bundles,
+    first_paint,
     fleet,
     idle,
     large_queue,
@@ -56,6 +57,7 @@ MEASUREMENTS: dict[str, Callable[[Place, Report], None]] = {
     "metrics": metrics.measure,
     "bundles": bundles.measure,
     "idle": idle.measure,
+    "first_paint": first_paint.measure,
     "fleet": fleet.measure,
     "large_queue": large_queue.measure,
 }

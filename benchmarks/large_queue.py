@@ -45,9 +45,7 @@ def measure(place: Place, report: Report) -> None:
 
 def _measure_database(place: Place, report: Report, title: str, folder: Path, url: str) -> None:
     with Server(folder, {"DATABASE_URL": url}) as server, dtrain.Client(server.url) as client:
-        seeding.hand_in_template(client, place.bundle({"main.py": "print('ok')\n"}))
-        for number in range(seeding.WORKERS):
-            WireWorker(server.url, server.worker_token, f"seeded-{number}")
+        seeding.begin(place, server, client)
     present = 1
     for size in place.sizes(*SIZES, trial=10_000, short=100_000):
         seeding.seed(url, present, size)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import sqlalchemy as sa
 
 import dtrain
 from dtrain.server.store import schema
 from dtrain.server.store.database import Database
+
+from .place import Place, Server
+from .wire import WireWorker
 
 WORKERS = 10
 """Workers on which the ended jobs have run in turn."""
@@ -22,9 +23,12 @@ _SERIES = {
 }
 
 
-def hand_in_template(client: dtrain.Client, bundle: Path) -> None:
-    """The job of which all others are copies."""
+def begin(place: Place, server: Server, client: dtrain.Client) -> None:
+    """Hand in the job of which all others are copies, and have the workers join."""
+    bundle = place.bundle({"main.py": "print('ok')\n"})
     client.submit(bundle, name=f"the {RARE}", tags=["seeded"])
+    for number in range(WORKERS):
+        WireWorker(server.url, server.worker_token, f"seeded-{number}")
 
 
 def seed(url: str, present: int, size: int) -> None:

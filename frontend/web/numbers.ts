@@ -29,10 +29,15 @@ export function bytes(size: number): string {
   return `${unit && size < 100 ? size.toFixed(1) : Math.round(size)} ${units[unit]}`;
 }
 
+/** The time of the day, given seconds since 1970, as the machine of who looks has it. */
+export function clock(seconds: number): string {
+  const at = new Date(seconds * 1000);
+  return `${pad(at.getHours())}:${pad(at.getMinutes())}`;
+}
+
 /** A length of time in its two largest units. */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.floor(seconds));
-  const pad = (value: number) => String(value).padStart(2, "0");
   if (whole < 60) return `${whole}s`;
   if (whole < 3600) return `${Math.floor(whole / 60)}m ${pad(whole % 60)}s`;
   if (whole < 86_400) return `${Math.floor(whole / 3600)}h ${pad(Math.floor((whole % 3600) / 60))}m`;
@@ -47,4 +52,8 @@ export function age(seconds: number): string {
   if (whole < 3600) return `${Math.floor(whole / 60)}m ago`;
   if (whole < 86_400) return `${Math.floor(whole / 3600)}h ago`;
   return `${Math.floor(whole / 86_400)}d ago`;
+}
+
+function pad(value: number): string {
+  return String(value).padStart(2, "0");
 }

@@ -116,12 +116,12 @@ class BundlePicker extends HTMLElement {
     const place = this.#form?.querySelector<HTMLElement>("[data-contents]");
     if (!place) return;
     place.hidden = entries === null;
-    const files = entries ?? [];
-    const total = files.reduce((sum, { size }) => sum + size, 0);
-    const count = files.length === 1 ? "1 file" : `${files.length.toLocaleString("en")} files`;
+    if (!entries) return;
+    const total = entries.reduce((sum, { size }) => sum + size, 0);
+    const count = entries.length === 1 ? "1 file" : `${entries.length.toLocaleString("en")} files`;
     place.querySelector("[data-total]")?.replaceChildren(`${count}, ${bytes(total)}`);
-    const rows = files.slice(0, SHOWN).map(({ path, size }) => row(path, bytes(size)));
-    if (files.length > SHOWN) rows.push(row(`and ${files.length - SHOWN} more`, ""));
+    const rows = entries.slice(0, SHOWN).map(({ path, size }) => row(path, bytes(size)));
+    if (entries.length > SHOWN) rows.push(row(`and ${entries.length - SHOWN} more`, ""));
     const left = this.#skipped.slice(0, SHOWN).map((path) => row(path, "left out"));
     if (skipped.length > SHOWN) left.push(row(`and ${skipped.length - SHOWN} more`, "left out"));
     place.querySelector("[data-files]")?.replaceChildren(...rows, ...left);

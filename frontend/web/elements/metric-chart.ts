@@ -4,7 +4,7 @@
 // colour; the values come from the board around it. Of times of the day the axis shows the clock.
 
 import uPlot from "uplot";
-import { duration, number } from "../numbers";
+import { clock, duration, number } from "../numbers";
 import type { Table } from "../series";
 import { ChartBoard } from "./chart-board";
 
@@ -18,8 +18,6 @@ const TIMES = [
   ...[1, 2, 3, 6, 12].map((hours) => hours * 3600),
   ...WHOLE.map((days) => days * 86_400),
 ];
-/** Times of the day, as the machine of who looks has them. */
-const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 export class MetricChart extends HTMLElement {
   #plot: uPlot | undefined;
@@ -188,7 +186,7 @@ export class MetricChart extends HTMLElement {
           size: 26,
           gap: 4,
           ...(isClock
-            ? { space: 60, values: (_: uPlot, at: number[]) => at.map((seconds) => CLOCK.format(seconds * 1000)) }
+            ? { space: 60, values: (_: uPlot, at: number[]) => at.map(clock) }
             : {
                 incrs: view.axis === "time" ? TIMES : WHOLE,
                 values: (_: uPlot, at: number[]) => at.map(view.axis === "time" ? duration : number),

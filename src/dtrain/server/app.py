@@ -43,6 +43,8 @@ _SMALL_BODY = 2 * MEGABYTE
 _FORM_MEMORY = MEGABYTE
 """Bytes of all the fields of a form that are no file."""
 _FORM_PARTS = 1000
+_SETTLED = 1.0
+"""Seconds after which what would only slow the start is done."""
 _POLICY = (
     "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self';"
     " img-src 'self' data:; connect-src 'self'; font-src 'self'; form-action 'self';"
@@ -71,6 +73,10 @@ def build(settings: Settings) -> serving.Served:
     services.events.start()
     background = Background(services)
     background.start()
+    app = create_app(services)
+    compiling = threading.Timer(_SETTLED, pages.compile_templates, [app])
+    compiling.daemon = True
+    compiling.start()
     if dtrain_ui.is_stale():
         _log.warning(
             "The styles and scripts of the pages are missing, or older than their sources; build"
@@ -86,7 +92,7 @@ def build(settings: Settings) -> serving.Served:
         services.events.stop()
         services.database.close()
 
-    return serving.Served(create_app(services), stop, close)
+    return serving.Served(app, stop, close)
 
 
 def compose(settings: Settings) -> Services:

@@ -43,6 +43,12 @@ def register(app: Flask) -> None:
     app.jinja_env.lstrip_blocks = True
 
 
+def compile_templates(app: Flask) -> None:
+    """Have the templates ready before the first visit, of which it would be two thirds."""
+    for name in app.jinja_env.list_templates(["html"]):
+        app.jinja_env.get_template(name)
+
+
 def _api(name: str, **parts: object) -> str:
     """The address of a part of the API: `api('JOB_LOGS', job_id=42)`."""
     template: str = getattr(routes, name)
