@@ -356,9 +356,9 @@ def _alive(mark: str, folder: Path | None) -> dict[int, str]:
 
 def _group_lives(group: int) -> bool:
     """Whether a process of a group runs; what has ended and is not yet waited for does not."""
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            fields = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
             if int(fields[2]) == group and fields[0] != "Z":
                 return True
     return False
