@@ -30,7 +30,7 @@ def server() -> Iterator[Peer]:
             job(id=41, name="二", status="failed", reason="user"),
             job(id=7, name="old", status="completed"),
         ]
-        page = {"jobs": found, "next": None, "counts": {}}
+        page = {"jobs": found, "next": None}
         running.on("/api/jobs", lambda exchange: exchange.json(page))
         workers = [
             worker(id="aaaa1", name="gpu-1", hostname="one"),

@@ -25,7 +25,7 @@ def server() -> Iterator[Peer]:
 
 
 def jobs(*found: object) -> bytes:
-    return json.dumps({"jobs": found, "next": None, "counts": {}}).encode()
+    return json.dumps({"jobs": found, "next": None}).encode()
 
 
 # What it is and how it is asked.

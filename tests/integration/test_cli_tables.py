@@ -39,7 +39,7 @@ def test_jobs_fit_and_keep_what_matters(
         job(id=123_456, name=name, status="failed", reason="out_of_memory", worker="gpu-1" * 8),
         job(id=2, name=name, submitter="somebody@a-host.example", fraction=0.5, worker="w"),
     ]
-    page = {"jobs": found, "next": None, "counts": {}}
+    page = {"jobs": found, "next": None}
     server.on("/api/jobs", lambda exchange: exchange.json(page))
     head, first, second = shown(server, tmp_path, columns, "jobs")
     assert head.split()[:3] == ["ID", "NAME", "STATUS"]
@@ -113,7 +113,7 @@ def test_other_tables_fit(columns: int, command: str, server: Peer, tmp_path: Pa
 
 
 def test_nothing_is_cut_off_where_no_terminal_is(server: Peer) -> None:
-    page = {"jobs": [job(name="n" * 200, worker="w" * 99)], "next": None, "counts": {}}
+    page = {"jobs": [job(name="n" * 200, worker="w" * 99)], "next": None}
     server.on("/api/jobs", lambda exchange: exchange.json(page))
     done = dtrain("jobs", url=server.url)
     assert "n" * 200 in done.stdout

@@ -21,6 +21,7 @@ from dtrain.protocol.messages import (
     EventList,
     Explanation,
     Job,
+    JobCounts,
     JobPage,
     LogLine,
     LogPage,
@@ -58,6 +59,10 @@ class Jobs:
         query = {name: _listed(value) for name, value in filters.items()}
         query |= {"limit": str(limit), "cursor": cursor}
         return self._transport.request("GET", routes.JOBS, query=query).decode(JobPage)
+
+    def counts(self) -> JobCounts:
+        """How many jobs there are in each status."""
+        return self._transport.request("GET", routes.JOB_COUNTS).decode(JobCounts)
 
     def iterate(self, *, page: int = PAGE, **filters: Unpack[Filters]) -> Iterator[Job]:
         """All jobs, newest first, asked for a page at a time while they are used up."""

@@ -138,8 +138,16 @@ class JobPage(Answer, frozen=True, kw_only=True):
     jobs: list[Job]
     next: str | None
     """The `cursor` of the following page."""
-    counts: dict[str, int]
+
+
+class JobCounts(Answer, frozen=True, kw_only=True):
     """How many jobs there are in each status."""
+
+    pending: int
+    running: int
+    completed: int
+    failed: int
+    cancelled: int
 
 
 class Artifact(Answer, frozen=True, kw_only=True):

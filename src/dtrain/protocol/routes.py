@@ -8,6 +8,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 JOBS = "/api/jobs"
+JOB_COUNTS = "/api/jobs/counts"
 JOB = "/api/jobs/{job_id}"
 JOB_CANCEL = "/api/jobs/{job_id}/cancel"
 JOB_RETRY = "/api/jobs/{job_id}/retry"

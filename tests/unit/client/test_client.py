@@ -310,7 +310,7 @@ def test_submit_does_not_repeat_what_was_refused(
 
 
 def test_jobs_list_passes_on_filters_and_reads_pages(server: Peer, client: Client) -> None:
-    page = {"jobs": [job(id=2), job(id=1)], "next": "1", "counts": {"pending": 2}}
+    page = {"jobs": [job(id=2), job(id=1)], "next": "1"}
     server.on(JOBS, lambda exchange: exchange.json(page))
     found = client.jobs.list(status="pending", q="a&b", limit=2)
     assert [each.id for each in found.jobs] == [2, 1]

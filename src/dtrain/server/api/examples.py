@@ -83,8 +83,8 @@ SCHEMAS: dict[str, Any] = {
     "JobPage": {
         "jobs": [_JOB],
         "next": "AAAAAAAAACo",
-        "counts": {"pending": 3, "running": 1, "completed": 37, "failed": 1, "cancelled": 0},
     },
+    "JobCounts": {"pending": 3, "running": 1, "completed": 37, "failed": 1, "cancelled": 0},
     "Explanation": {
         "summary": "It waits for a worker to become free, with 2 ahead of it.",
         "position": 2,

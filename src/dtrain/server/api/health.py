@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from flask import Flask, Response, current_app
+from msgspec.structs import asdict
 from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from dtrain.protocol import routes
-from dtrain.protocol.states import Status
 from dtrain.server import workers
 from dtrain.server.auth import services
 from dtrain.server.jobs import listing
@@ -39,9 +39,8 @@ class _State(Collector):
 
     def collect(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("dtrain_jobs", "Jobs by status", labels=["status"])
-        counts = listing.page(self._services, limit=1).counts
-        for status in Status:
-            jobs.add_metric([status], counts.get(status, 0))
+        for status, number in asdict(listing.counts(self._services)).items():
+            jobs.add_metric([status], number)
         yield jobs
         states = [worker.state for worker in workers.listing(self._services).workers]
         found = GaugeMetricFamily("dtrain_workers", "Workers by state", labels=["state"])

@@ -9,7 +9,7 @@ import msgspec
 from flask import Response, request
 
 from dtrain.protocol import routes
-from dtrain.protocol.messages import EventList, Explanation, Job, JobPage
+from dtrain.protocol.messages import EventList, Explanation, Job, JobCounts, JobPage
 from dtrain.protocol.states import Status
 from dtrain.server.auth import services, submitter
 from dtrain.server.jobs import cancel as cancelling
@@ -116,6 +116,12 @@ def listing(query: JobsQuery) -> Response:
         following = urlencode({**request.args.to_dict(), "cursor": page.next})
         links.append(("Link", f'<{routes.JOBS}?{following}>; rel="next"'))
     return reply(page, headers=links)
+
+
+@api("GET", routes.JOB_COUNTS, summary="Count jobs", answer=JobCounts)
+def counts() -> JobCounts:
+    """How many jobs there are in each status. What it takes grows with the number of jobs."""
+    return lists.counts(services())
 
 
 @api("GET", routes.JOB, summary="Show a job", answer=Job)

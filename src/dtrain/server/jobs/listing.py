@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtrain.protocol.errors import Invalid
-from dtrain.protocol.messages import Job, JobPage
+from dtrain.protocol.messages import Job, JobCounts, JobPage
 from dtrain.protocol.states import Sort, Status
 from dtrain.server.store import job_lists, job_views
 from dtrain.server.store.job_lists import Filters, Place
@@ -83,11 +83,16 @@ def page(
     filters = _filters(status, tag, worker, submitter, q)
     with services.database.read() as connection:
         found = job_lists.page(connection, filters, place=place, limit=limit + 1)
-        counts = job_views.counts(connection)
     more = len(found) > limit
     found = found[:limit]
     following = _cursor((found[-1].id,)) if more else None
-    return JobPage(jobs=found, next=following, counts=counts)
+    return JobPage(jobs=found, next=following)
+
+
+def counts(services: Services) -> JobCounts:
+    """All jobs by their status."""
+    with services.database.read() as connection:
+        return JobCounts(**job_views.counts(connection))
 
 
 def sorted_page(
