@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import resource
 import time
 from collections.abc import AsyncIterator
@@ -23,7 +24,7 @@ from .report import Report, say
 from .table import Target
 
 _WAIT = 10.0
-"""Seconds for which each poll is held."""
+"""Seconds for which each poll is held at most."""
 _A_SECOND = 10
 """Jobs that are handed in."""
 _AT_ONCE = 20
@@ -142,7 +143,8 @@ async def _worker(server: Server, enrolling: asyncio.Semaphore, number: int, see
     while True:
         count += 1
         seen.polling += count == 1
-        message = wire.poll(registered.session, count, _WAIT, secret)
+        wait = _WAIT * random.uniform(0.8, 1)
+        message = wire.poll(registered.session, count, wait, secret)
         answer = await line.post(routes.POLL, encode(message), headers)
         now = time.monotonic()
         seen.pauses.append(now - last)

@@ -236,7 +236,8 @@ class Poller:
 
     def _poll(self) -> None:
         secret, is_kept = self._next_secret()
-        wait = min(self._config.poll_interval, LONGEST_WAIT)
+        # Not always the same, or a fleet that comes back with the server would go on in step.
+        wait = min(self._config.poll_interval, LONGEST_WAIT) * random.uniform(0.8, 1)  # noqa: S311
         started = time.monotonic()
         try:
             answer = self._link.poll(lambda: self._composed(secret, wait, takes=is_kept))
