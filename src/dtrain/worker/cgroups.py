@@ -108,7 +108,12 @@ def remove(group: Group) -> None:
 
 
 def make(
-    group: Group, memory: int | None = None, cpus: float | None = None, pids: int | None = None
+    group: Group,
+    memory: int | None = None,
+    cpus: float | None = None,
+    pids: int | None = None,
+    *,
+    as_one: bool = False,
 ) -> None:
     """Make a group with its limits, or give one that is there others.
 
@@ -117,6 +122,8 @@ def make(
         memory: bytes, swap included.
         cpus: processor cores.
         pids: processes and threads.
+        as_one: whether all of it is killed when one of its processes is killed for want of memory,
+            be it the group's own or that of a group around it. Version 1 cannot do that.
 
     Raises:
         OSError: the kernel does not let us.
@@ -126,6 +133,9 @@ def make(
             os.mkdir(folder)
     if "memory" in group:
         _limit_memory(group["memory"], memory)
+        if as_one and _is_second(group["memory"]):
+            with contextlib.suppress(OSError):
+                _write(group["memory"], "memory.oom.group", "1")
     if "cpu" in group:
         _limit_cpu(group["cpu"], cpus)
     if "pids" in group:
@@ -186,9 +196,6 @@ def _limit_memory(folder: str, limit: int | None) -> None:
         _write(folder, "memory.max", "max" if limit is None else str(limit))
         with contextlib.suppress(OSError):  # not every kernel has a swap to limit
             _write(folder, "memory.swap.max", "max" if limit is None else "0")
-        if limit is not None:
-            with contextlib.suppress(OSError):
-                _write(folder, "memory.oom.group", "1")
         return
     swap, word = "memory.memsw.limit_in_bytes", "-1" if limit is None else str(limit)
     has_swap = os.path.exists(f"{folder}/{swap}")

@@ -128,7 +128,7 @@ class Isolation:
     def _limits(self, name: str, memory: int | None, cpus: float | None) -> Limits:
         group = cgroups.inside(self.means.group, name)
         if group:
-            cgroups.make(group, memory, cpus, self._pids)
+            cgroups.make(group, memory, cpus, self._pids, as_one=True)
         affinity: list[int] = []
         if self._cpus is not None and "cpu" not in group:
             affinity = sorted(os.sched_getaffinity(0))[: max(1, round(self._cpus))]
