@@ -94,7 +94,7 @@ sys.path[:0] = json.loads(os.environ["PLACES"])
 from pathlib import Path
 from support.isolated import GROW, Lab
 import msgspec
-lab = Lab(Path("lab"), max_memory_gb=0.1, job_folders=[os.environ["FOLDER"]])
+lab = Lab(Path("lab"), max_memory_gb=0.1, max_job_processes=50, job_folders=[os.environ["FOLDER"]])
 code = os.environ["CODE"].replace("FOLDER", repr(os.environ["FOLDER"]))
 record, log = lab.run(code)
 print(json.dumps([msgspec.to_builtins(lab.isolation.protection), log]))
@@ -111,27 +111,64 @@ print(os.path.exists("../attempt.json"))
 """
 
 
-def test_worker_that_is_not_root_has_namespaces_and_looks_at_memory(tmp_path: Path) -> None:
-    require("root")
+BOMB = """\
+import os, time
+children = 0
+try:
+    while children < 1000:
+        if os.fork() == 0: time.sleep(3600)
+        children += 1
+except BlockingIOError: pass
+print(children)
+"""
+
+
+def nested(tmp_path: Path, code: str) -> tuple[Protection, list[str]]:
+    """What a worker that is not root has for its jobs, and the lines that a job of it prints."""
     seen = tmp_path / "seen"
     seen.mkdir()
     seen.chmod(0o777)
     places = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
     outside = Lab(tmp_path / "outside", job_folders=[str(seen), str(ROOT)])
     outside.isolation.means = msgspec.structs.replace(outside.isolation.means, group={})
-    env = {"PLACES": msgspec.json.encode(places).decode(), "CODE": LOOKS, "FOLDER": str(seen)}
+    env = {"PLACES": msgspec.json.encode(places).decode(), "CODE": code, "FOLDER": str(seen)}
     env |= {"PATH": os.environ["PATH"], "HOME": str(seen)}
     record, log = outside.run(NESTED, env=env)
     assert record.exit_code == 0, log
     said, seen_by_job = msgspec.json.decode(log.splitlines()[-1])
-    protection = msgspec.convert(said, Protection)
+    return msgspec.convert(said, Protection), seen_by_job.splitlines()
+
+
+def test_worker_that_is_not_root_has_namespaces_and_looks_at_memory(tmp_path: Path) -> None:
+    require("root")
+    protection, lines = nested(tmp_path, LOOKS)
     assert not protection.uid
     assert protection.memory == "supervised"
-    lines = seen_by_job.splitlines()
     assert lines[0].split()[0] != "0"
     if protection.level == "namespace":
         assert lines[0].split()[1] == "2"
-        assert lines[1:] == ["wrote .", "wrote /tmp", f"wrote {seen}", "wrote /dev/shm", "False"]
+        wrote = f"wrote {tmp_path / 'seen'}"
+        assert lines[1:] == ["wrote .", "wrote /tmp", wrote, "wrote /dev/shm", "False"]
+
+
+def test_worker_that_is_not_root_bounds_the_processes_of_a_job(tmp_path: Path) -> None:
+    """By the job's user in its own namespace: what others of that user run does not count."""
+    require("root")
+    protection, lines = nested(tmp_path, BOMB)
+    if protection.level == "namespace":
+        assert protection.pids
+        assert 40 <= int(lines[-1]) < 50
+
+
+def test_processes_are_bounded_by_the_job_s_own_user_without_groups(tmp_path: Path) -> None:
+    require("root")
+    lab = Lab(tmp_path / "lab", max_job_processes=50)
+    cgroups.remove(lab.isolation.means.group)
+    lab.isolation.means = msgspec.structs.replace(lab.isolation.means, group={})
+    record, log = lab.run(BOMB)
+    assert record.exit_code == 0, log
+    assert lab.isolation.protection.pids
+    assert 40 <= int(log.splitlines()[-1]) < 50
 
 
 V1 = """\

@@ -51,7 +51,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True):
         parts = {"user": self.uid, "processes": self.pid_namespace, "files": self.filesystem}
         own = [word for word, has in parts.items() if has]
         apart = f"a job has its own {_listed(own)}" if own else "jobs have nothing of their own"
-        held = {"memory": self.memory, "CPUs": self.cpu, "processes": self.pids and "cgroup"}
+        held = {"memory": self.memory, "CPUs": self.cpu, "processes": self.pids and self.memory}
         by_kernel = [word for word, how in held.items() if how == "cgroup"]
         limits = f"cgroups hold limits of {_listed(by_kernel)}" if by_kernel else "no cgroups"
         return f"{apart}; {limits}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import secrets
 from collections.abc import Iterator
@@ -76,11 +77,21 @@ class Isolation:
         return Protection(
             memory="cgroup" if "memory" in means.group else "supervised",
             cpu="cgroup" if "cpu" in means.group else "affinity",
-            pids="pids" in means.group,
+            pids="pids" in means.group or self._counts_users,
             uid=means.uids is not None,
             pid_namespace=means.namespaces,
             filesystem=means.namespaces,
         )
+
+    @property
+    def _counts_users(self) -> bool:
+        """Whether the kernel counts the processes of each job's user apart from all others.
+
+        In user namespaces it does so from Linux 5.14 on.
+        """
+        means = self.means
+        in_namespaces = means.namespaces and os.geteuid() != 0
+        return means.uids is not None or (in_namespaces and _kernel() >= (5, 14))
 
     def enclosed(self, folder: AttemptFolder, plan: Plan) -> Plan:
         """The plan of an attempt with its limits and its confinement, made ready.
@@ -132,7 +143,9 @@ class Isolation:
         affinity: list[int] = []
         if self._cpus is not None and "cpu" not in group:
             affinity = sorted(os.sched_getaffinity(0))[: max(1, round(self._cpus))]
-        return Limits(group=group, memory=memory, affinity=affinity)
+        counts = "pids" not in group and self._counts_users
+        processes = self._pids if counts else None
+        return Limits(group=group, memory=memory, affinity=affinity, processes=processes)
 
     def _confinement(self, folder: AttemptFolder) -> Confinement | None:
         means = self.means
@@ -172,6 +185,12 @@ class Isolation:
 def key_of(folder: WorkerFolder) -> str:
     """What tells a worker from others of this machine."""
     return hashlib.sha256(os.fsencode(folder.path)).hexdigest()[:12]
+
+
+def _kernel() -> tuple[int, int]:
+    """The version of Linux."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(itertools.takewhile(str.isdigit, minor)) or 0)
 
 
 def _device_groups() -> Iterator[int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import select
 import signal
 
@@ -92,7 +93,8 @@ def spawn(
         env: all of its variables.
         cwd: the folder it runs in.
         outputs: what becomes its standard output and its standard error.
-        limits: `group` and `affinity` of the plan; None leaves it where this process is.
+        limits: `group`, `affinity` and `processes` of the plan; None leaves it where this process
+            is.
         confinement: of the plan; None leaves it the rights of this process.
 
     Raises:
@@ -218,6 +220,11 @@ class _Start:
             os.setresuid(uid, uid, uid)
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # another user's has none
             os.umask(0o022)
+        if self._limits is not None and self._limits["processes"] is not None:
+            most = self._limits["processes"]
+            hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+            if hard == resource.RLIM_INFINITY or most < hard:
+                resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
         if self._confinement:
             _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         os.chdir(self._cwd)

@@ -65,6 +65,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes; None if all that there are."""
     affinity: list[int] = []
     """The processors that it may use; none if all of them."""
+    processes: int | None = None
+    """Processes and threads of the job's user; None if the group holds them, or nothing does."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
