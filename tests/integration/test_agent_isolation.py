@@ -141,3 +141,34 @@ def test_out_of_memory_is_reported_with_its_limit(server: FakeServer, agent: Run
     assert finish.memory_limit == int(0.1 * 1024**3)
     assert finish.peak_memory is not None
     assert finish.peak_memory <= finish.memory_limit
+
+
+HOLDS = """\
+import os, sys, time
+held = b"x" * (int(sys.argv[1]) * 2**20)
+print("holds it", flush=True)
+while not os.path.exists("go"): time.sleep(0.02)
+"""
+
+
+def test_largest_of_several_jobs_is_ended_where_no_group_holds_their_memory(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    require("root")
+    home = tmp_path / "worker"
+    limits = {"max_memory_gb": 0.25, "max_concurrent_jobs": 3}
+    start_agent(home, server, is_without_groups=True, **limits)
+    small, large, last = (
+        server.submit({"main.py": HOLDS}, args=[size]) for size in ("60", "100", "150")
+    )
+    attempt = server.wait_until_ended(last)
+    assert server.registered[-1].capacity.protection.memory == "supervised"
+    assert attempt.finishes[0].cause is Cause.OUT_OF_MEMORY
+    assert attempt.finishes[0].memory_limit == int(0.25 * 1024**3)
+    for job in (small, large):
+        server.wait(lambda job=job: b"holds it" in server.attempt(job).log, "a job to go on")
+        assert not server.attempt(job).finishes
+    for folder in attempt_folders(home):
+        (folder / "work" / "go").touch()
+    for job in (small, large):
+        assert server.wait_until_ended(job).finishes[0].exit_code == 0

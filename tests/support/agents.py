@@ -88,15 +88,20 @@ def start_agent(
     env: Mapping[str, str] | None = None,
     *,
     is_patient: bool = False,
+    is_without_groups: bool = False,
     **settings: object,
 ) -> RunningAgent:
     """Start an agent; settings go into its `config.json`, `env` into its environment.
 
-    A patient one gives its jobs longer to end than a test waits.
+    A patient one gives its jobs longer to end than a test waits. From one without groups those of
+    the machine are hidden, which takes root.
     """
     write_settings(home, server, **settings)
     name = (env or {}).get("DTRAIN_WORKER_NAME", "agent")
     command = [sys.executable, "-c", _PATIENT if is_patient else CODE, str(home)]
+    if is_without_groups:
+        hide = 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", hide, "sh", *command]
     environment = clean_environment() | dict(env or {})
     return RunningAgent(name, command, home, environment, home / f"{name}.log")
 

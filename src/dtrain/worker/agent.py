@@ -37,6 +37,7 @@ from .executors.base import GRACE, Executor, Host
 from .inventory import GIB, Inventory
 from .isolation import Isolation
 from .link import Link
+from .memory_guard import MemoryGuard
 from .poller import Poller
 from .probe import advices, found_isolation
 from .python_search import PythonSearch
@@ -60,6 +61,8 @@ PYTHONS_PERIOD = 1800.0
 """Seconds between two looks at the interpreters that jobs can have."""
 ENGINE_PERIOD = 5.0
 """Seconds between two looks at whether the container engine is there."""
+MEMORY_PERIOD = 1.0
+"""Seconds between two looks at what jobs use together, where no control group holds the limit."""
 CACHE_PERIOD = 600.0
 """Seconds between two looks at what is kept for later jobs, at most."""
 CACHE_PAUSE = 30.0
@@ -121,6 +124,9 @@ class Agent:
             console,
             self._note_gone,
         )
+        if isolation.unheld_memory is not None and config.max_concurrent_jobs > 1:
+            guard = MemoryGuard(self._attempts.all, isolation.unheld_memory)
+            self._chores.append(Chore("memory", guard.look, MEMORY_PERIOD, MEMORY_PERIOD))
         self._poller = Poller(
             config,
             folder,

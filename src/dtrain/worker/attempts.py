@@ -78,19 +78,19 @@ class Attempts:
 
     def running(self) -> int:
         """How many run on this machine; of the others only the end is still to be reported."""
-        return sum(runner.runs for runner in self._all())
+        return sum(runner.runs for runner in self.all())
 
     def moved_at(self) -> float:
         """When a checkpoint has last come forward; by the monotonic clock."""
-        return max((runner.moved_at for runner in self._all()), default=0.0)
+        return max((runner.moved_at for runner in self.all()), default=0.0)
 
     def unfinished(self) -> int:
         """How many take up a place: those whose end is not known yet."""
-        return sum(runner.finish is None for runner in self._all())
+        return sum(runner.finish is None for runner in self.all())
 
     def stuck(self) -> str | None:
         """What of the attempts cannot be killed, as a sentence; None as long as all can."""
-        for runner in self._all():
+        for runner in self.all():
             if what := runner.folder.stuck:
                 return f"Of job {runner.folder.assignment.job_id} something is left: {what}"
         return None
@@ -102,7 +102,7 @@ class Attempts:
             gpus: how busy each of the worker's GPUs is.
         """
         by_uuid = {gpu.uuid: sample for gpu, sample in zip(self._gpus, gpus, strict=False)}
-        return [runner.report(by_uuid) for runner in self._all()]
+        return [runner.report(by_uuid) for runner in self.all()]
 
     def resume(self) -> None:
         """Go on with every attempt that an earlier agent has left."""
@@ -149,22 +149,23 @@ class Attempts:
         """End all attempts, so that other workers can take their jobs."""
         with self._guard:
             self._hands_back = True
-        for runner in self._all():
+        for runner in self.all():
             runner.stop(Cause.HANDED_BACK, at_once=at_once)
 
     def stop_the_unsupervised(self) -> None:
         """End those that must not run while nobody knows whether they still count."""
-        for runner in self._all():
+        for runner in self.all():
             if runner.folder.assignment.spec.on_partition is OnPartition.STOP:
                 runner.stop(Cause.HANDED_BACK)
 
     def join(self, timeout: float) -> None:
         """Wait for the threads, for so many seconds at most."""
         deadline = time.monotonic() + timeout
-        for runner in self._all():
+        for runner in self.all():
             runner.join(max(deadline - time.monotonic(), 0.0))
 
-    def _all(self) -> list[Runner]:
+    def all(self) -> list[Runner]:
+        """Those that there are at this moment."""
         with self._guard:
             return list(self._runners.values())
 

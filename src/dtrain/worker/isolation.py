@@ -84,6 +84,11 @@ class Isolation:
         )
 
     @property
+    def unheld_memory(self) -> int | None:
+        """Bytes for all jobs together, if there is such a limit and no group holds it."""
+        return None if "memory" in self.means.group else self._memory
+
+    @property
     def _counts_users(self) -> bool:
         """Whether the kernel counts the processes of each job's user apart from all others.
 

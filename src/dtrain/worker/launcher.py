@@ -104,7 +104,7 @@ class Running:
         return ended
 
     def stop(self, cause: Cause, *, at_once: bool = False) -> None:
-        """Ask the shim to end the attempt with `CANCELLED` or `HANDED_BACK`; does not wait.
+        """Ask the shim to end the attempt with this cause; does not wait.
 
         Everything the job started gets SIGTERM and SIGCONT, after the plan's grace SIGKILL;
         `at_once`, also in a second call, leaves out what is left of the grace. The first cause

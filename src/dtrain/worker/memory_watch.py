@@ -76,13 +76,21 @@ class MemoryWatch:
         living = list(self._living())
         used = resident(living)
         if self.limit is not None and used > self.limit:
-            used = sum(map(_share, living))
+            used = shared_out(living)
         return used
 
 
 def resident(living: Iterable[Process]) -> int:
     """Bytes of processes that are no file's; what they share counts for each."""
     return sum(map(_resident, living))
+
+
+def shared_out(living: Iterable[Process]) -> int:
+    """Bytes of processes that are no file's; what they share is divided among all who share it.
+
+    It takes the kernel a while to count: some 10 milliseconds a gigabyte.
+    """
+    return sum(map(_share, living))
 
 
 def _resident(process: Process) -> int:

@@ -38,6 +38,7 @@ from .link import AttemptRef, Link
 from .log_uploader import LogUploader
 from .patience import StaleAttempt, Stopped, Superseded
 from .preparation import make_ready
+from .processes import Process, descendants
 from .records import ExitRecord
 from .restoration import restore
 from .spool import AttemptFolder
@@ -127,6 +128,16 @@ class Runner:
         return running is not None and running.alive()
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether the attempt was told to end."""
+        return self._wish is not None
+
+    def processes(self) -> list[Process]:
+        """What runs of the attempt on this machine, but for what a container engine runs."""
+        running = self._running
+        return [] if running is None else list(descendants(running.pid))
+
+    @property
     def moved_at(self) -> float:
         """When the last checkpoint has last come forward; by the monotonic clock."""
         return self._checkpoints.moved_at
@@ -143,10 +154,10 @@ class Runner:
         )
 
     def stop(self, cause: Cause, *, at_once: bool = False) -> None:
-        """End the attempt with `CANCELLED` or `HANDED_BACK`; does not wait. The first cause stays.
+        """End the attempt; does not wait. The first cause stays.
 
         Args:
-            cause: why.
+            cause: `CANCELLED`, `HANDED_BACK` or `OUT_OF_MEMORY`.
             at_once: without grace, or without what is left of it.
         """
         with self._guard:
