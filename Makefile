@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz faults soak bench bench-peers format clean
+.PHONY: help demo test check fuzz faults soak machine bench bench-peers format clean
 
 python := .venv/bin/python
 # Most tests wait for processes that they started, so there may be more than there are cores.
@@ -41,6 +41,10 @@ faults: ## Kill, stop, cut, fill and set clocks for an hour or so; ends with a t
 soak: ## Run 200 jobs while servers and agents are killed and connections cut (ARGS="--jobs 1000")
 	@tools/setup test
 	@cd tests && ../$(python) -m soak $(ARGS)
+
+machine: ## Try isolation and the units of systemd on a machine of their own, in QEMU, as root
+	@tools/setup test
+	@cd tests && ../$(python) -m machine $(ARGS)
 
 bench: ## Measure DTrain beside this machine's floor and its peers (ARGS="--trial", ARGS="--long")
 	@tools/setup test

@@ -130,6 +130,7 @@ def nested(tmp_path: Path, code: str) -> tuple[Protection, list[str]]:
     seen.chmod(0o777)
     places = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
     outside = Lab(tmp_path / "outside", job_folders=[str(seen), str(ROOT)])
+    cgroups.remove(outside.isolation.means.group)
     outside.isolation.means = msgspec.structs.replace(outside.isolation.means, group={})
     env = {"PLACES": msgspec.json.encode(places).decode(), "CODE": code, "FOLDER": str(seen)}
     env |= {"PATH": os.environ["PATH"], "HOME": str(seen)}
