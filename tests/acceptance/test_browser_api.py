@@ -18,6 +18,7 @@ def test_description_is_read_on_any_screen(
         page.goto(server.url)
         page.get_by_role("navigation", name="Main").get_by_role("link", name="API").click()
         expect(page.get_by_role("heading", name="The HTTP API")).to_be_visible()
+        page.wait_for_load_state()  # the heading may be there before the styles are
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.get_by_role("navigation", name="Contents").get_by_role("link", name="Logs").click()
         expect(page.locator("#logs")).to_be_in_viewport()
