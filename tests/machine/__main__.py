@@ -14,6 +14,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ def main() -> int:
     if complaint:
         sys.stderr.write(f"{complaint}\n")
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM."))
     make(CACHE)
     console = CACHE / "console.log"
     console.write_bytes(b"")
