@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,9 +193,9 @@ def key_of(folder: WorkerFolder) -> str:
 
 
 def _kernel() -> tuple[int, int]:
-    """The version of Linux."""
-    major, minor = os.uname().release.split(".")[:2]
-    return int(major), int("".join(itertools.takewhile(str.isdigit, minor)) or 0)
+    """The version of Linux; the oldest if it cannot be told."""
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _device_groups() -> Iterator[int]:

@@ -220,8 +220,9 @@ class _Start:
             os.setresuid(uid, uid, uid)
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # another user's has none
             os.umask(0o022)
-        if self._limits is not None and self._limits["processes"] is not None:
-            most = self._limits["processes"]
+        # A plan that an older agent has made says nothing of it.
+        most = None if self._limits is None else self._limits.get("processes")
+        if most is not None:
             hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
             if hard == resource.RLIM_INFINITY or most < hard:
                 resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
