@@ -30,6 +30,13 @@ def map_body(_context: HookContext, body: Any) -> Any:
     return body
 
 
+@schemathesis.hook
+def filter_query(_context: HookContext, query: Any) -> bool:
+    """Leave out what is sent as an empty parameter, which is as good as none, and yet is refused
+    by the description: an object or a list of nothing."""
+    return not isinstance(query, dict) or not any(one in ({}, []) for one in query.values())
+
+
 def stand(app: Application) -> None:
     """Have jobs that wait, run and have ended, with all that they leave."""
     for number in range(4):
