@@ -35,7 +35,7 @@ WantedBy=multi-user.target
 """
 _TESTS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "trustme")
 """What of the extra `test` the tests that run in the machine need."""
-_PLACE = "opt/dtrain"
+_PLACE = "/opt/dtrain"
 
 
 def make(cache: Path) -> None:
@@ -87,8 +87,8 @@ def _install(cache: Path, root: Path) -> None:
             shutil.copy(place, copy)
     shutil.copytree(wheels, root / "wheels")
     server, pages = (next(wheels.glob(f"{name}-*.whl")).name for name in ("dtrain", "dtrain_ui"))
-    _run("chroot", str(root), "python3", "-m", "venv", f"/{_PLACE}")
-    pip = ("chroot", str(root), f"/{_PLACE}/bin/pip", "install", "--quiet")
+    _run("chroot", str(root), "python3", "-m", "venv", _PLACE)
+    pip = ("chroot", str(root), f"{_PLACE}/bin/pip", "install", "--quiet")
     _run(*pip, f"/wheels/{server}[server]", f"/wheels/{pages}", *_TESTS)
 
 
