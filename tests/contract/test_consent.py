@@ -17,7 +17,7 @@ from dtrain.protocol.errors import Conflict, DTrainError, Forbidden, NotFound, U
 from dtrain.protocol.messages import OfferSettled, OwnerAnswer
 from dtrain.protocol.states import Outcome, Phase, Status
 from dtrain.protocol.worker_messages import AnswerOutcome, OfferReply, PageAnswer
-from dtrain.server import consent, workers
+from dtrain.server import consent, sessions, workers
 from dtrain.server.jobs import cancel, explain, read
 from dtrain.server.services import Services
 from dtrain.worker.owner_code import OwnerCode
@@ -35,7 +35,7 @@ def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
 def _patient_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine, the worker sees to an answer in time."""
     monkeypatch.setattr("dtrain.server.jobs.claim.ANSWER_TIME", 10 * PATIENCE)
-    monkeypatch.setattr("dtrain.server.workers.MAX_HOLD", 10 * PATIENCE)
+    monkeypatch.setattr("dtrain.server.sessions.MAX_HOLD", 10 * PATIENCE)
 
 
 def owner(services: Services, name: str = "worker", **options: Any) -> Hand:
@@ -46,7 +46,7 @@ def owner(services: Services, name: str = "worker", **options: Any) -> Hand:
 def reply(hand: Hand, job_id: int, *, accept: bool, reason: str | None = None) -> Any:
     """The owner's word, as the worker passes it on."""
     message = OfferReply(session=hand.session, accept=accept, secret=hand.secret, reason=reason)
-    return workers.answer_offer(hand.services, hand.id, job_id, message).assignment
+    return sessions.answer_offer(hand.services, hand.id, job_id, message).assignment
 
 
 class Asked:

@@ -17,7 +17,7 @@ from support.queue import Hand, advance_clock, let_pass, open_services, set_cloc
 from dtrain.protocol.errors import Conflict, Unavailable
 from dtrain.protocol.states import Cause, Phase, Reason, Status
 from dtrain.protocol.worker_messages import ArtifactInfo, OfferReply
-from dtrain.server import workers
+from dtrain.server import sessions, workers
 from dtrain.server.background import Background
 from dtrain.server.jobs import cancel, delete, explain, finish, follow, logs, metrics, read, sealing
 from dtrain.server.services import Services
@@ -33,7 +33,7 @@ def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
 @pytest.fixture(autouse=True)
 def _patient_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine, a poll is held until there is something to tell."""
-    monkeypatch.setattr("dtrain.server.workers.MAX_HOLD", 10 * PATIENCE)
+    monkeypatch.setattr("dtrain.server.sessions.MAX_HOLD", 10 * PATIENCE)
 
 
 def status(services: Services, job_id: int) -> Status:
@@ -331,13 +331,13 @@ def test_offer_is_shown_accepted_and_withdrawn_elsewhere(services: Services) -> 
     assert [offer.job_id for offer in two.poll().offers] == [job.id]
     assert read.get(services, job.id).phase is Phase.OFFERED
     reply = OfferReply(session=one.session, accept=True, secret=one.secret)
-    accepted = workers.answer_offer(services, one.id, job.id, reply).assignment
+    accepted = sessions.answer_offer(services, one.id, job.id, reply).assignment
     assert accepted is not None
     one.take(accepted)
     assert two.poll(wait=5, offers=[job.id]).offers == []
     late = OfferReply(session=two.session, accept=True, secret=two.secret)
     with pytest.raises(Conflict) as refused:
-        workers.answer_offer(services, two.id, job.id, late)
+        sessions.answer_offer(services, two.id, job.id, late)
     assert refused.value.code == "withdrawn"
 
 
@@ -346,7 +346,7 @@ def test_declined_job_is_not_offered_to_that_worker_again(services: Services) ->
     hand = Hand(services, asks=True)
     hand.poll()
     no = OfferReply(session=hand.session, accept=False, secret=hand.secret, reason="not today")
-    workers.answer_offer(services, hand.id, job.id, no)
+    sessions.answer_offer(services, hand.id, job.id, no)
     assert hand.poll().offers == []
     assert read.get(services, job.id).phase is Phase.QUEUED
     assert "declined" in explain.explain(services, job.id).summary
@@ -357,10 +357,10 @@ def test_one_secret_brings_one_job(services: Services) -> None:
     hand = Hand(services, asks=True, slots=2)
     hand.poll()
     yes = OfferReply(session=hand.session, accept=True, secret=hand.secret)
-    accepted = workers.answer_offer(services, hand.id, first.id, yes)
-    assert workers.answer_offer(services, hand.id, first.id, yes) == accepted
+    accepted = sessions.answer_offer(services, hand.id, first.id, yes)
+    assert sessions.answer_offer(services, hand.id, first.id, yes) == accepted
     with pytest.raises(Conflict) as refused:
-        workers.answer_offer(services, hand.id, second.id, yes)
+        sessions.answer_offer(services, hand.id, second.id, yes)
     assert "secret is spent" in refused.value.detail
     assert status(services, second.id) is Status.PENDING
     assert hand.poll().assignment == accepted.assignment

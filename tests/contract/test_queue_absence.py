@@ -17,7 +17,7 @@ from support.queue import Hand, advance_clock, let_pass, open_services, set_cloc
 from dtrain.protocol.errors import Conflict, Unavailable
 from dtrain.protocol.states import Cause, OnStop, Phase, Status
 from dtrain.protocol.worker_messages import ArtifactInfo, Leave, OfferReply, PollAnswer
-from dtrain.server import workers
+from dtrain.server import sessions, workers
 from dtrain.server.background import Background
 from dtrain.server.jobs import logs, metrics, read
 from dtrain.server.services import Services
@@ -36,7 +36,7 @@ def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
 @pytest.fixture(autouse=True)
 def _patient_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine, a poll is held until there is something to tell."""
-    monkeypatch.setattr("dtrain.server.workers.MAX_HOLD", 10 * PATIENCE)
+    monkeypatch.setattr("dtrain.server.sessions.MAX_HOLD", 10 * PATIENCE)
 
 
 def lose(services: Services, hand: Hand) -> None:
@@ -65,12 +65,12 @@ def test_enrolment_that_is_repeated_enrols_one_worker(services: Services) -> Non
     """Its answer was lost; without a key there would be a worker that nobody is."""
     hand = Hand(services)
     message = hand.registration(credential="c" * 43)
-    first = workers.register(services, message, credential_of=None)
-    again = workers.register(services, message, credential_of=None)
+    first = sessions.register(services, message, credential_of=None)
+    again = sessions.register(services, message, credential_of=None)
     assert (again.worker_id, again.credential) == (first.worker_id, first.credential)
     assert again.session == first.session + 1
     assert [one.id for one in workers.listing(services).workers] == [hand.id, first.worker_id]
-    assert workers.authenticate(services, "c" * 43) == first.worker_id
+    assert sessions.authenticate(services, "c" * 43) == first.worker_id
 
 
 def test_spent_secret_takes_no_offer(services: Services) -> None:
@@ -78,12 +78,12 @@ def test_spent_secret_takes_no_offer(services: Services) -> None:
     hand = Hand(services, asks=True)
     hand.poll()
     reply = OfferReply(session=hand.session, accept=True, secret=hand.secret)
-    workers.answer_offer(services, hand.id, first.id, reply)
+    sessions.answer_offer(services, hand.id, first.id, reply)
     lose(services, hand)
     second = submitted(services)
     assert hand.poll().secret_spent
     with pytest.raises(Conflict):
-        workers.answer_offer(services, hand.id, second.id, reply)
+        sessions.answer_offer(services, hand.id, second.id, reply)
 
 
 def test_job_that_was_assigned_to_a_worker_as_it_left_is_given_to_another(
@@ -92,7 +92,7 @@ def test_job_that_was_assigned_to_a_worker_as_it_left_is_given_to_another(
     job = submitted(services)
     hand, other = Hand(services, "leaves"), Hand(services, "stays")
     assert hand.poll().assignment is not None
-    workers.leave(services, hand.id, Leave(session=hand.session, on_stop=OnStop.HAND_BACK))
+    sessions.leave(services, hand.id, Leave(session=hand.session, on_stop=OnStop.HAND_BACK))
     again = other.run_next()
     assert (again.job_id, again.attempt) == (job.id, 2)
 
@@ -125,7 +125,7 @@ def test_job_that_goes_on_without_its_agent_is_not_given_to_another(services: Se
     submitted(services)
     hand, other = Hand(services, "leaves"), Hand(services, "stays")
     hand.run_next()
-    workers.leave(services, hand.id, Leave(session=hand.session, on_stop=OnStop.LEAVE))
+    sessions.leave(services, hand.id, Leave(session=hand.session, on_stop=OnStop.LEAVE))
     assert other.poll().assignment is None
 
 
@@ -136,7 +136,7 @@ def test_held_poll_of_a_worker_that_leaves_takes_no_job(services: Services) -> N
     thread.start()
     wait_for(lambda: len(services.polls), "the poll to be held")
     begun = time.monotonic()
-    workers.leave(services, hand.id, Leave(session=hand.session, on_stop=OnStop.HAND_BACK))
+    sessions.leave(services, hand.id, Leave(session=hand.session, on_stop=OnStop.HAND_BACK))
     job = submitted(services)
     thread.join()
     assert time.monotonic() - begun < 50

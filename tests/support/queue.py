@@ -23,7 +23,7 @@ from dtrain.protocol.worker_messages import (
     PollAnswer,
     Register,
 )
-from dtrain.server import workers
+from dtrain.server import sessions
 from dtrain.server.app import compose
 from dtrain.server.background import Background
 from dtrain.server.jobs import finish as finishing
@@ -156,7 +156,7 @@ class Hand:
             "asks": self.asks,
             "offers": offers or [],
         }
-        answer = workers.poll(self.services, self.id, Poll(**(message | changes)))
+        answer = sessions.poll(self.services, self.id, Poll(**(message | changes)))
         if answer.assignment is not None:
             self.take(answer.assignment)
         return answer
@@ -208,4 +208,4 @@ class Hand:
         )
 
     def _register(self, known: str | None) -> Any:
-        return workers.register(self.services, self.registration(), credential_of=known)
+        return sessions.register(self.services, self.registration(), credential_of=known)

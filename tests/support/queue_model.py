@@ -27,7 +27,7 @@ from dtrain.protocol.worker_messages import (
     OfferReply,
     PhaseReport,
 )
-from dtrain.server import workers
+from dtrain.server import sessions, workers
 from dtrain.server.background import Background
 from dtrain.server.jobs import cancel, delete, report, sealing, submit
 from dtrain.server.services import Services
@@ -159,7 +159,7 @@ class Queue(RuleBasedStateMachine):
             self.away.discard(hand.id)
             self.told["agent started again"] += 1
         elif how % 6 == 2:
-            workers.leave(self.server, hand.id, Leave(session=hand.session, on_stop=OnStop.LEAVE))
+            sessions.leave(self.server, hand.id, Leave(session=hand.session, on_stop=OnStop.LEAVE))
             self.away.add(hand.id)
         elif how % 6 == 3:
             self._forget(hand)
@@ -325,7 +325,7 @@ class Queue(RuleBasedStateMachine):
 
     def _answer_offer(self, hand: Hand, job_id: int, *, accept: bool, heard: bool) -> None:
         reply = OfferReply(session=hand.session, accept=accept, secret=hand.secret)
-        answer = outcome(lambda: workers.answer_offer(self.server, hand.id, job_id, reply))
+        answer = outcome(lambda: sessions.answer_offer(self.server, hand.id, job_id, reply))
         if isinstance(answer, Conflict):
             assert answer.code == "withdrawn"
         elif answer.assignment is not None:

@@ -15,27 +15,24 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 
-import msgspec
-
-from dtrain.protocol.errors import Conflict, DTrainError, Invalid, Refused
+from dtrain.protocol.errors import Conflict, DTrainError
 from dtrain.protocol.states import Cause, Phase
-from dtrain.protocol.worker_messages import ArtifactInfo, AttemptReport, Finish, FinishAnswer
+from dtrain.protocol.worker_messages import AttemptReport, Finish
 
 from . import artifacts
 from .bundles import BundleCache
 from .cgroups import has_to_wait
 from .checkpoints import Checkpoints
+from .delivery import Delivery
 from .executors.base import Executor, PrepareFailed
 from .isolation import Isolation
 from .launcher import Running, adopt, kill_rest, launch, resume, smoothed_way
 from .link import AttemptRef, Link
-from .log_uploader import LogUploader
 from .patience import StaleAttempt, Stopped, Superseded
 from .preparation import make_ready
 from .processes import Process, descendants
@@ -52,10 +49,6 @@ LONGEST_PAUSE = 0.05
 """Seconds between two looks at a log that does not."""
 KILL_WAIT = 30.0
 """Seconds for a shim to end what it was told to kill at once."""
-REPEAT_PAUSE = 5.0
-"""Seconds between two finishes while what is missing cannot be sent."""
-REFUSED_PAUSE = 10.0
-"""Seconds until something is sent again that the server, or a proxy before it, has refused."""
 PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """What a machine that is busy says no with."""
 TROUBLE_PAUSE = 1.0
@@ -86,10 +79,6 @@ class Runner:
         on_end: Callable[[Runner], None],
     ) -> None:
         self.folder = folder
-        self.finish: Finish | None = folder.finish
-        """How the attempt ended, once it has."""
-        self.reported = False
-        """Whether the server has all of it."""
         assignment = folder.assignment
         self._ref = AttemptRef(assignment.job_id, assignment.attempt, folder.secret)
         self._link = link
@@ -97,8 +86,7 @@ class Runner:
         self._bundles = bundles
         self._isolation = isolation
         self._on_end = on_end
-        self._log = LogUploader(folder, partial(link.append_log, self._ref))
-        self._log_pauses_until = 0.0
+        self._delivery = Delivery(folder, link, self._ref)
         self._checkpoints = Checkpoints(folder, link, self._ref, checkpoint_interval, self.forget)
         self._guard = threading.Lock()
         self._telling = threading.Lock()
@@ -120,6 +108,16 @@ class Runner:
         """Wait for the thread, for so many seconds at most; whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    @property
+    def finish(self) -> Finish | None:
+        """How the attempt ended, once it has."""
+        return self._delivery.finish
+
+    @property
+    def reported(self) -> bool:
+        """Whether the server has all of it."""
+        return self._delivery.reported
 
     @property
     def runs(self) -> bool:
@@ -196,7 +194,7 @@ class Runner:
         except Exception:  # the thread's last line of defence
             log.exception("Attempt %s is given up.", self.folder.path.name)
         finally:
-            self._log.close()
+            self._delivery.close()
             self._on_end(self)
 
     def _work(self) -> None:
@@ -210,8 +208,8 @@ class Runner:
                 log.exception("Attempt %s cannot be followed.", self.folder.path.name)
                 self._kill()
                 message = f"The worker failed: {error!r}"
-                self._keep(Finish(cause=Cause.SHIM_LOST, message=message[:2000]))
-        self._deliver()
+                self._delivery.keep(Finish(cause=Cause.SHIM_LOST, message=message[:2000]))
+        self._delivery.deliver()
         self._clean_up()
 
     def _execute_or_wait(self) -> bool:
@@ -237,14 +235,14 @@ class Runner:
             if running is None and self.folder.shim is None:
                 running = self._launch()
         except PrepareFailed as error:
-            self._keep(Finish(cause=error.cause, message=error.detail[:2000]))
+            self._delivery.keep(Finish(cause=error.cause, message=error.detail[:2000]))
             return
         while running is not None or (running := self._resumed()) is not None:
             self._follow(running)
             running = None
         if self._stale:
             raise StaleAttempt("the server said so.")
-        self._keep(self._composed())
+        self._delivery.keep(self._composed())
 
     def _launch(self) -> Running | None:
         """Start a new attempt; None if one was started that has ended meanwhile."""
@@ -295,7 +293,7 @@ class Runner:
                 self._link.pause(0)
                 ended = running.wait(pause)
                 self._note_phase(running)
-                grown = time.monotonic() >= self._log_pauses_until and self._send_log()
+                grown = self._delivery.follow_log()
                 pause = FIRST_PAUSE if grown else min(pause * 1.5, LONGEST_PAUSE)
 
     def _note_phase(self, running: Running) -> None:
@@ -312,17 +310,6 @@ class Runner:
         except DTrainError as error:
             log.warning("The phase of job %d is not taken: %s", self._ref.job_id, error.detail)
 
-    def _send_log(self) -> bool:
-        """Send some of the log; whether that went well and there may be more."""
-        try:
-            return self._log.send()
-        except (StaleAttempt, Superseded):
-            raise
-        except DTrainError as error:
-            log.warning("The log of job %d is not taken: %s", self._ref.job_id, error.detail)
-            self._log_pauses_until = time.monotonic() + REFUSED_PAUSE
-            return False
-
     def _composed(self) -> Finish:
         """How the attempt ended, by what its shim wrote; or by nothing, if that was killed."""
         record = self.folder.exit or self._lost()
@@ -337,7 +324,7 @@ class Runner:
             memory_limit=record.memory_limit,
             duration=max(record.duration, 0.0),
             traceback=record.traceback and record.traceback[-10_000:],
-            log_bytes=self._log.size(),
+            log_bytes=self._delivery.log_size(),
             artifacts=artifacts.collect(self.folder.output) if left else [],
         )
 
@@ -367,53 +354,6 @@ class Runner:
         while not kill_rest(self.folder):
             self._link.pause(TROUBLE_PAUSE)
         self._executor.clean(self.folder)
-
-    def _keep(self, finish: Finish) -> None:
-        self.finish = finish
-        try:
-            self.folder.save_finish(finish)
-        except OSError as error:
-            log.warning("How %s ended cannot be written down (%s).", self.folder.path, error)
-
-    def _deliver(self) -> None:
-        """Report the end until the server has all that belongs to it, or wants no more of it."""
-        while self.finish is not None and not self.reported:
-            try:
-                answer = self._link.finish(self._ref, self.finish)
-            except (StaleAttempt, Superseded):
-                raise
-            except Refused as error:
-                if error.code == "different":
-                    log.error("Job %d has ended otherwise: %s", self._ref.job_id, error.detail)
-                    return
-                self._bear(error, self.finish)
-                continue
-            # What was missing when the server lost its patience is sent all the same.
-            sent = self._send_missing(answer, self.finish.artifacts)
-            self.reported = answer.applied and not sent
-            if not (answer.applied or sent):
-                self._link.pause(REPEAT_PAUSE)
-
-    def _bear(self, error: Refused, finish: Finish) -> None:
-        """Make the best of a refused end: the outcome must not be lost with the files."""
-        log.error("The server refuses the end of job %d: %s", self._ref.job_id, error.detail)
-        if isinstance(error, Invalid) and finish.artifacts:
-            self._keep(msgspec.structs.replace(finish, artifacts=[]))
-        else:
-            self._link.pause(REFUSED_PAUSE)
-
-    def _send_missing(self, answer: FinishAnswer, kept: list[ArtifactInfo]) -> bool:
-        """Send what the server misses; whether anything could be sent."""
-        sent = False
-        if answer.missing_log_from is not None:
-            self._log.offset = answer.missing_log_from
-            while self._send_log():
-                sent = True
-        missing = set(answer.missing_artifacts)
-        for artifact in kept:
-            if artifact.path in missing:
-                sent = artifacts.send(self._link, self._ref, self.folder.output, artifact) or sent
-        return sent
 
     def _clean_up(self) -> None:
         try:

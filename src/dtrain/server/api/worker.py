@@ -28,7 +28,7 @@ from dtrain.protocol.worker_messages import (
     Register,
     Registered,
 )
-from dtrain.server import consent, workers
+from dtrain.server import consent, sessions
 from dtrain.server.auth import known_worker, services, worker_id
 from dtrain.server.jobs import checkpoints as kept_checkpoints
 from dtrain.server.jobs import finish as finishing
@@ -77,7 +77,7 @@ class ArtifactQuery(Query, frozen=True, kw_only=True):
 )
 def register(message: Register) -> Registered:
     """Enrol a worker, or begin another session of one."""
-    return workers.register(services(), message, credential_of=known_worker())
+    return sessions.register(services(), message, credential_of=known_worker())
 
 
 @api(
@@ -92,9 +92,9 @@ def poll(message: Poll) -> PollAnswer:
     """Held until there is something to say, unless too many are held already."""
     gate = held().polls
     if not gate.enter():
-        return workers.poll(services(), worker_id(), msgspec.structs.replace(message, wait=0.0))
+        return sessions.poll(services(), worker_id(), msgspec.structs.replace(message, wait=0.0))
     try:
-        return workers.poll(services(), worker_id(), message)
+        return sessions.poll(services(), worker_id(), message)
     finally:
         gate.leave()
 
@@ -102,7 +102,7 @@ def poll(message: Poll) -> PollAnswer:
 @api("POST", routes.LEAVE, summary="Leave", message=Leave, status=204, errors=(409, 507))
 def leave(message: Leave) -> None:
     """The agent ends."""
-    workers.leave(services(), worker_id(), message)
+    sessions.leave(services(), worker_id(), message)
 
 
 @api(
@@ -115,7 +115,7 @@ def leave(message: Leave) -> None:
 )
 def answer_offer(job_id: int, message: OfferReply) -> OfferAnswer:
     """A yes is the claim."""
-    return workers.answer_offer(services(), worker_id(), job_id, message)
+    return sessions.answer_offer(services(), worker_id(), job_id, message)
 
 
 @api(
