@@ -65,3 +65,25 @@ def test_what_many_followers_are_told_is_read_once_for_all(services: Services) -
         thread.join()
     assert queries
     assert len(queries) < FOLLOWERS * PIECES / 2
+
+
+def test_log_that_came_in_many_small_pieces_is_not_read_piece_by_piece(services: Services) -> None:
+    job = submitted(services)
+    hand = Hand(services)
+    ref = hand.run_next()
+    printed = bytearray()
+    for number in range(300):
+        line = f"line {number}: grüße\n".encode()
+        hand.log(ref, len(printed), line)
+        printed += line
+    queries: list[str] = []
+    sa.event.listen(
+        services.database.engine, "before_cursor_execute", lambda *told: queries.append(told[2])
+    )
+    told = bytearray()
+    for message in chain.from_iterable(follow(services, job.id, last_id=None)):
+        if message.event == "log":
+            told += (msgspec.json.decode(message.data, type=LogPiece).text or "").encode()
+        if told == printed:
+            break
+    assert 0 < len(queries) < 20

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_LINES = 10_000
 """Lines on one page at most."""
+_ENOUGH = 256 * 1024
+"""Bytes from which on no further chunk is read with others."""
 _MAX_TEXT = 16 * 1024
 """Bytes of a line that a page shows; the raw log has the rest."""
 _MAX_SCAN = 64 * 1024 * 1024
@@ -51,12 +53,21 @@ def raw(services: Services, job_id: int, *, attempt: int, start: int, end: int) 
 
 
 def read_piece(services: Services, job_id: int, attempt: int, offset: int) -> bytes:
-    """The bytes from an offset up to the end of the chunk they lie in; empty at the log's end."""
+    """The bytes from an offset up to a chunk's end, small chunks together; empty at the log's end.
+
+    A log that was printed slowly has a chunk for each few lines; whoever follows it from its
+    beginning must not have to ask for each.
+    """
     with services.database.read() as connection:
-        chunk = logs.chunk_at(connection, job_id, attempt, offset)
-    if chunk is None:
-        return b""
-    return unpacked(services, chunk)[offset - chunk.start :]
+        first = logs.chunk_at(connection, job_id, attempt, offset)
+        if first is None:
+            return b""
+        parts = [unpacked(services, first)[offset - first.start :]]
+        behind, end = first.start + first.length, offset + _ENOUGH
+        if behind < end:
+            following = logs.scan(connection, job_id, attempt, behind, end)
+            parts += [unpacked(services, chunk) for chunk in following]
+    return b"".join(parts)
 
 
 def page(
