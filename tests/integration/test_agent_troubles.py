@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from support.agents import (
 )
 from support.disks import fill, small_disk_at
 from support.fake_server import (
+    TOKEN,
     Exchange,
     FakeServer,
     drops,
@@ -29,19 +31,36 @@ from support.isolated import not_isolated
 from support.processes import PATIENCE, wait_for
 
 from dtrain.client.transport import Transport
+from dtrain.protocol.errors import DTrainError
+from dtrain.protocol.resources import Protection
 from dtrain.protocol.states import Cause, Executor
+from dtrain.worker import layout
 from dtrain.worker.attempts import Attempts
 from dtrain.worker.bundles import BundleCache
-from dtrain.worker.console import Console
+from dtrain.worker.config import Config
+from dtrain.worker.console import Console, Trouble
 from dtrain.worker.executors import make_executor
 from dtrain.worker.executors.absent import Absent
 from dtrain.worker.executors.base import Host
+from dtrain.worker.inventory import Inventory
 from dtrain.worker.link import Link
 from dtrain.worker.log_uploader import NOTE_INTERVAL
+from dtrain.worker.poller import Poller
+from dtrain.worker.python_search import PythonSearch
+from dtrain.worker.pythons import Pythons
 from dtrain.worker.records import AttemptRecord, ExitRecord
 from dtrain.worker.runner import Runner
+from dtrain.worker.shared import Shared
 from dtrain.worker.spool import AttemptFolder, WorkerFolder
 
+NO_PROTECTION = Protection(
+    memory="supervised",
+    cpu="affinity",
+    pids=False,
+    uid=False,
+    pid_namespace=False,
+    filesystem=False,
+)
 SPEAKS_UNTIL_LET_GO = SAYS_WHERE + (
     "while not os.path.exists(os.environ['GATE']):\n"
     "    print('line', flush=True)\n"
@@ -151,29 +170,100 @@ class Busy(AttemptFolder):
         return super().exit
 
 
+def taken_up(home: Path, server: FakeServer, make: type[AttemptFolder]) -> Runner:
+    """What goes on, in this process, with the attempt of an agent that was killed."""
+    folder = WorkerFolder(home / "data" / "worker-1")
+    [left] = folder.attempts()
+    record = AttemptRecord(assignment=left.assignment, secret=left.secret)
+    link = Link(Transport(server.url), threading.Event(), lambda _: None)
+    link.credential = next(iter(server.credentials))
+    bundles, isolation = BundleCache(folder.path / "bundles"), not_isolated(folder)
+    attempt = make(left.path, record)
+    return Runner(attempt, link, Absent("fake"), bundles, isolation, 30, lambda _: None)
+
+
 def test_end_is_not_lost_for_want_of_descriptors(tmp_path: Path, server: FakeServer) -> None:
-    agent = start_agent(tmp_path / "worker", server)
-    gate = tmp_path / "gate"
+    home, gate = tmp_path / "worker", tmp_path / "gate"
+    agent = start_agent(home, server)
     job = server.submit({"main.py": SPEAKS_UNTIL_LET_GO}, env={"GATE": str(gate)})
     attempt = server.wait_until_claimed(job)
     process = job_process(server, attempt)
     agent.kill()
     gate.touch()
     wait_for(lambda: has_ended(process), "the job to end")
-    folder = WorkerFolder(tmp_path / "worker" / "data" / "worker-1")
-    [left] = folder.attempts()
-    record = AttemptRecord(assignment=left.assignment, secret=left.secret)
-    wait_for(lambda: left.exit, "the supervisor to write down the end")
-    stop = threading.Event()
-    link = Link(Transport(server.url), stop, lambda _: None)
-    link.credential = next(iter(server.credentials))
-    busy = Busy(left.path, record)
-    bundles = BundleCache(folder.path / "bundles")
-    runner = Runner(busy, link, Absent("fake"), bundles, not_isolated(folder), 30, lambda _: None)
+    [left] = attempt_folders(home)
+    wait_for((left / layout.EXIT).exists, "the supervisor to write down the end")
+    runner = taken_up(home, server, Busy)
     runner.start()
     server.wait_until_ended(job)
     assert runner.join(PATIENCE)
     assert (attempt.finishes[0].cause, attempt.finishes[0].exit_code) == (Cause.EXITED, 0)
+
+
+def test_job_goes_on_where_no_thread_is_to_be_had_for_a_while(
+    tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, gate = tmp_path / "worker", tmp_path / "gate"
+    agent = start_agent(home, server)
+    job = server.submit({"main.py": SPEAKS_UNTIL_LET_GO}, env={"GATE": str(gate)})
+    attempt = server.wait_until_claimed(job)
+    process = job_process(server, attempt)
+    agent.kill()
+    denied: list[str] = []
+
+    class Denied(threading.Thread):
+        def start(self) -> None:
+            if len(denied) < 2:
+                denied.append(self.name)
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    runner = taken_up(home, server, AttemptFolder)
+    monkeypatch.setattr("dtrain.worker.checkpoints.threading.Thread", Denied)
+    runner.start()
+    wait_for(lambda: len(denied) == 2, "threads to be denied")
+    assert not has_ended(process)
+    gate.touch()
+    server.wait_until_ended(job)
+    assert runner.join(PATIENCE)
+    assert (attempt.finishes[0].cause, attempt.finishes[0].exit_code) == (Cause.EXITED, 0)
+
+
+class Short(Attempts):
+    """What is there on a machine that has no descriptor left, for a while."""
+
+    denials = 2
+
+    def stuck(self) -> str | None:
+        """What cannot be killed, once a file can be opened."""
+        if self.denials:
+            self.denials -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().stuck()
+
+
+def test_worker_that_is_short_of_something_polls_again(
+    tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtrain.worker.poller.REFUSED_PAUSE", 0.1)
+    ended: list[DTrainError] = []
+    folder, stop = WorkerFolder(tmp_path / "worker"), threading.Event()
+    link = Link(Transport(server.url), stop, lambda _: None)
+    config = Config(server_url=server.url, token=TOKEN, worker_name="w", auto_accept_jobs=True)
+    with (tmp_path / "console").open("w") as out:
+        console = Console(out)
+        attempts = Short(
+            folder, link, {}, lambda: False, [], not_isolated(folder), 30.0, console, lambda: None
+        )
+        pythons = Pythons(Shared(folder.path), Path(sys.executable), os.environ, may_fetch=False)
+        search = PythonSearch(pythons, os.environ)
+        inventory = Inventory(config, folder.path, [Executor.VENV], search, NO_PROTECTION)
+        trouble = Trouble(console)
+        Poller(config, folder, link, inventory, attempts, console, trouble, ended.append).start()
+        server.wait(lambda: server.polls, "a poll")
+        stop.set()
+    assert not ended
+    assert "This machine is short of something" in (tmp_path / "console").read_text()
 
 
 @pytest.mark.parametrize(

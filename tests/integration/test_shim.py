@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.attempts import (
     end_attempts,
@@ -28,10 +30,13 @@ from support.processes import PATIENCE, wait_for
 import dtrain
 from dtrain.protocol.errors import Conflict, DTrainError
 from dtrain.protocol.states import Cause
-from dtrain.worker import layout
+from dtrain.worker import layout, processes
 from dtrain.worker.executors.base import Plan, Step
+from dtrain.worker.exit_file import ExitFile
 from dtrain.worker.launcher import launch
+from dtrain.worker.layout import sync_folder
 from dtrain.worker.spool import WorkerFolder
+from dtrain.worker.supervision import note_answer
 
 READY = "import signal, sys, time; print('ready', flush=True);"
 
@@ -355,3 +360,99 @@ def test_stop_gives_descendants_their_grace_after_the_main_program(worker: Worke
     record = ended(running)
     assert (record.cause, record.signal) == (Cause.CANCELLED, signal.SIGTERM)
     assert folder.log.read_bytes() == b"ready\nsaved\n"
+
+
+@pytest.mark.parametrize("code", [f"{READY} time.sleep(3600)", "exec_by_shell"])
+def test_sigterm_to_all_of_the_machine_hands_back_whoever_hears_it_first(
+    worker: WorkerFolder, code: str
+) -> None:
+    folder = new_attempt(worker)
+    main = step(folder, "main", code)
+    if code == "exec_by_shell":
+        main = msgspec.structs.replace(
+            main, argv=["/bin/sh", "-c", "trap : TERM; echo ready; sleep 3600; exit $?"]
+        )
+    running = launch(folder, Plan(steps=[main]))
+    wait_for_log(folder, b"ready\n")
+    os.kill(running.pid, signal.SIGSTOP)
+    program = folder.step
+    assert program is not None
+    for pid in [*(child.pid for child in processes.descendants(program.pid)), program.pid]:
+        os.kill(pid, signal.SIGTERM)
+    state = Path(f"/proc/{program.pid}/stat")
+    wait_for(lambda: ") Z " in state.read_text(), "the job to end")
+    os.kill(running.pid, signal.SIGTERM)
+    os.kill(running.pid, signal.SIGCONT)
+    assert ended(running).cause is Cause.HANDED_BACK
+
+
+def test_sigterm_that_only_the_job_hears_is_its_end(worker: WorkerFolder) -> None:
+    folder = new_attempt(worker)
+    running = launch(folder, script(folder, f"{READY} time.sleep(3600)"))
+    wait_for_log(folder, b"ready\n")
+    wait_for(lambda: folder.step, "the step to be told")
+    program = folder.step
+    assert program is not None
+    os.kill(program.pid, signal.SIGTERM)
+    record = ended(running)
+    assert (record.cause, record.signal) == (Cause.EXITED, signal.SIGTERM)
+
+
+def test_job_that_must_not_run_unsupervised_ends_though_there_is_no_agent(
+    worker: WorkerFolder,
+) -> None:
+    folder = new_attempt(worker)
+    plan = script(folder, f"{READY} time.sleep(3600)", unsupervised=4.0)
+    running = launch(folder, plan)
+    wait_for_log(folder, b"ready\n")
+    answered_until = time.monotonic() + 6
+    while time.monotonic() < answered_until:
+        note_answer(str(folder.path))
+        assert running.alive()
+        time.sleep(0.1)
+    assert ended(running).cause is Cause.HANDED_BACK
+
+
+def test_end_that_is_decided_stays_though_its_place_cannot_be_made_durable_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [OSError(errno.ENOSPC, "No space left on device")]
+
+    def sync(path: str) -> None:
+        if errors:
+            raise errors.pop()
+        sync_folder(path)
+
+    monkeypatch.setattr("dtrain.worker.exit_file.sync_folder", sync)
+    file = ExitFile(str(tmp_path / "exit.json"))
+    file.write(b"the end")
+    assert not errors
+    assert (tmp_path / "exit.json").read_bytes() == b"the end"
+
+
+def test_shim_that_fails_while_it_writes_keeps_the_end_that_it_has_decided(
+    worker: WorkerFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_attempt(worker)
+    plan = script(folder, "print('done')")
+    monkeypatch.setenv(layout.MARK, "test")
+    code = (
+        "import sys\n"
+        "from dtrain.worker import shim\n"
+        "errors = [OSError(5, 'Input/output error')]\n"
+        "def sync(path):\n"
+        "    if errors: raise errors.pop()\n"
+        "shim.sync_tree = sync\n"
+        "shim._say = lambda word: None\n"
+        "shim.HELD = 0\n"
+        "shim.close_above = lambda last: None\n"
+        "shim.main(sys.argv[1])\n"
+    )
+    (folder.path / layout.PLAN).write_text(json.dumps(msgspec.to_builtins(plan)))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder.path)], check=False, capture_output=True, text=True
+    )
+    assert "Input/output error" in done.stderr
+    record = folder.exit
+    assert record is not None
+    assert (record.cause, record.exit_code) == (Cause.EXITED, 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
@@ -84,6 +85,16 @@ def test_metrics_are_of_this_machine_and_this_disk(tmp_path: Path) -> None:
     assert 0 < metrics.memory_used < metrics.memory_total == psutil.virtual_memory().total
     assert metrics.disk_total == shutil.disk_usage(tmp_path).total
     assert 0 < metrics.disk_used <= metrics.disk_total
+
+
+def test_disk_that_is_away_keeps_no_worker_from_saying_how_busy_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def usage(path: Path) -> None:
+        raise OSError(errno.ESTALE, f"Stale file handle: {path}")
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    assert inventory(tmp_path).metrics() is not None
 
 
 def test_boot_id_stays_the_same() -> None:

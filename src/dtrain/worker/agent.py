@@ -38,11 +38,13 @@ from .inventory import GIB, Inventory
 from .isolation import Isolation
 from .link import Link
 from .memory_guard import MemoryGuard
+from .patience import Fault
 from .poller import Poller
 from .probe import advices, found_isolation
 from .python_search import PythonSearch
 from .pythons import Pythons
 from .shared import Shared
+from .shortage import PASSING
 from .spool import WorkerFolder
 
 if TYPE_CHECKING:
@@ -272,19 +274,25 @@ class Agent:
 
 
 def main(home: Path) -> int:
-    """Run the worker whose settings are in a folder and the environment; the exit status."""
+    """Run the worker whose settings are in a folder and the environment; the exit status.
+
+    It is 2 for what starting it again cannot mend.
+    """
+    status = 2
     try:
         _work(home)
     except DTrainError as error:
         problem = error.detail
+        status = 1 if isinstance(error, Fault) else 2
     except OSError as error:
         problem = (
             f"The worker cannot use {error.filename or home} ({error.strerror}); correct that."
         )
+        status = 1 if error.errno in PASSING else 2
     else:
         return 0
     sys.stderr.write(f"{problem}\n")
-    return 2
+    return status
 
 
 def _work(home: Path) -> None:

@@ -23,6 +23,7 @@ from .link import Link
 from .needs import may_be_contained
 from .runner import Runner
 from .spool import AttemptFolder, WorkerFolder
+from .supervision import note_answer
 
 log = logging.getLogger(__name__)
 
@@ -126,11 +127,19 @@ class Attempts:
             executor = self._choose(assignment.spec)
             gpus = self._free_gpus()[: assignment.spec.gpus]
             attempt = self._folder.create_attempt(assignment, secret, gpus, executor)
+            if assignment.spec.on_partition is OnPartition.STOP:
+                note_answer(str(attempt.path))
             runner = self._register(attempt)
             if self._hands_back:  # the assignment and the signal have crossed
                 runner.stop(Cause.HANDED_BACK)
         self._say(attempt, "starts")
-        runner.start()
+        try:
+            runner.start()
+        except OSError:
+            with self._guard:
+                self._runners.pop(_key(attempt), None)
+            attempt.remove()
+            raise
 
     def obey(self, command: Command) -> None:
         """Do what the server says about an attempt."""
@@ -152,11 +161,11 @@ class Attempts:
         for runner in self.all():
             runner.stop(Cause.HANDED_BACK, at_once=at_once)
 
-    def stop_the_unsupervised(self) -> None:
-        """End those that must not run while nobody knows whether they still count."""
+    def note_answer(self) -> None:
+        """The server has answered: those that must not run unsupervised may go on."""
         for runner in self.all():
             if runner.folder.assignment.spec.on_partition is OnPartition.STOP:
-                runner.stop(Cause.HANDED_BACK)
+                note_answer(str(runner.folder.path))
 
     def join(self, timeout: float) -> None:
         """Wait for the threads, for so many seconds at most."""

@@ -30,6 +30,7 @@ from .patience import (
     Stopped,
     Superseded,
 )
+from .shortage import starting_thread
 from .snapshot import Changing, Look, Snapshots
 from .spool import AttemptFolder
 
@@ -96,7 +97,8 @@ class Checkpoints:
         self._ended.clear()
         name = f"checkpoints-{self._ref.job_id}-{self._ref.attempt}"
         thread = threading.Thread(target=self._run, name=name, daemon=True)
-        thread.start()
+        with starting_thread():
+            thread.start()
         try:
             yield
         finally:

@@ -26,6 +26,8 @@ class ExitFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._new = f"{path}.new"
+        self._is_there = False
+        """Whether the file has its content, which is never another from then on."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self._new, flags, 0o600)
         with contextlib.suppress(OSError):  # not every file system can; then `write` may wait
@@ -39,14 +41,19 @@ class ExitFile:
         """
         while True:
             try:
-                os.lseek(self._file, 0, os.SEEK_SET)
-                write_all(self._file, content)
-                os.ftruncate(self._file, len(content))
-                os.fsync(self._file)
-                os.rename(self._new, self._path)
+                if not self._is_there:
+                    self._put(content)
+                    self._is_there = True
                 sync_folder(os.path.dirname(self._path))
                 return
             except OSError as error:
                 if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                     raise
             time.sleep(_RETRY)
+
+    def _put(self, content: bytes) -> None:
+        os.lseek(self._file, 0, os.SEEK_SET)
+        write_all(self._file, content)
+        os.ftruncate(self._file, len(content))
+        os.fsync(self._file)
+        os.rename(self._new, self._path)

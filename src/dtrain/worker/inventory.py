@@ -96,8 +96,10 @@ class Inventory:
         """
         now = time.monotonic()
         if self._measured is None or now - self._measured_at >= _PAUSE:
-            self._measured, self._measured_at = self._measure(), now
-        return self._measured
+            with suppress(OSError):  # a disk that is away, say: a curve is not worth a heartbeat
+                self._measured = self._measure()
+            self._measured_at = now
+        return self._measured or WorkerMetrics()
 
     def _measure(self) -> WorkerMetrics:
         used = psutil.virtual_memory()

@@ -63,6 +63,8 @@ os._exit(0)
 """Run by the process that shims are forked from. A shim does not tidy up: its end is waited for."""
 _LOOKS = 5
 """How often nothing must be found of an attempt before nothing is left."""
+_DYING = 1.0
+"""Seconds in which a process that is killed lets go of all that it had, one after the other."""
 _RECORDED = 60.0
 """Seconds in which a shim that holds its lock has recorded itself, however busy the machine is."""
 _SMOOTHING = 0.008
@@ -176,24 +178,24 @@ def _start(folder: AttemptFolder, plan: Plan, lock: int) -> str:
     # Not msgspec: variables that are not UTF-8 are text with lone surrogates.
     content = json.dumps(msgspec.to_builtins(plan))
     write_whole(str(folder.path / layout.PLAN), content.encode())
-    answer = _ask(folder, lock)
-    if not answer and folder.shim is None and _fork_server.has_died():
-        answer = _ask(folder, lock)  # there was nobody to start one
+    answer, asked = _ask(folder, lock)
+    if not answer and folder.shim is None and _fork_server.has_died(asked):
+        answer, _ = _ask(folder, lock)  # there was nobody to start one
     return answer
 
 
-def _ask(folder: AttemptFolder, lock: int) -> str:
-    """Have a shim forked; what it says."""
+def _ask(folder: AttemptFolder, lock: int) -> tuple[str, int]:
+    """Have a shim forked; what it says, and which fork server was asked."""
     reader, writer = os.pipe()
     log = os.open(folder.path / layout.SHIM_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        _fork_server.ask(folder.path, writer, lock, log)
+        asked = _fork_server.ask(folder.path, writer, lock, log)
     finally:
         os.close(log)
         os.close(writer)
         with os.fdopen(reader, "rb") as said:
             answer = said.read().decode()
-    return answer
+    return answer, asked
 
 
 class _ForkServer:
@@ -202,10 +204,12 @@ class _ForkServer:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._pid = 0
+        self._number = 0
+        """How many there were."""
         self._socket: socket.socket | None = None
 
-    def ask(self, folder: Path, *descriptors: int) -> None:
-        """Have a shim forked for an attempt, with these descriptors."""
+    def ask(self, folder: Path, *descriptors: int) -> int:
+        """Have a shim forked for an attempt, with these descriptors; which one was asked."""
         message = os.fsencode(f"{secrets.token_hex(16)}\0{folder}")
         with self._guard:
             try:
@@ -213,16 +217,17 @@ class _ForkServer:
             except ConnectionError:  # it was killed
                 self._forget()
                 socket.send_fds(self._started(), [message], descriptors)
+            return self._number
 
-    def has_died(self) -> bool:
-        """Whether it was killed since it was asked last, and is not yet started again."""
+    def has_died(self, number: int) -> bool:
+        """Whether the one of this number was killed; another may have been started since."""
         with self._guard:
-            if self._socket is not None:
+            if self._socket is not None and self._number == number:
                 watch = select.poll()
                 watch.register(self._socket, 0)
-                if watch.poll(0):
+                if watch.poll(_DYING * 1000):
                     self._forget()
-            return self._socket is None
+            return self._socket is None or self._number != number
 
     def close(self) -> None:
         """Have it end; the shims go on."""
@@ -231,6 +236,7 @@ class _ForkServer:
                 self._socket.close()
 
     def _started(self) -> socket.socket:
+        self._number += 1
         self._socket, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             self._pid = os.posix_spawn(

@@ -10,8 +10,9 @@
 
 Between two tries lies a random time below a bound that doubles from 0.2 s up to 10 s for polls
 and 60 s for reports (full jitter), or what the server asked for in Retry-After if that is longer.
-Reports of checkpoints are given up sooner, since a newer one is worth more than this one; with them
-404 is the error itself, since an older server knows nothing of them.
+Reports of checkpoints are given up sooner, since a newer one is worth more than this one, but for
+the last, which waits for a server that is away as long as the end does; with them 404 is the error
+itself, since an older server knows nothing of them.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ class Stopped(Exception):
     """The agent ends; nothing is known about what was asked."""
 
 
+class Fault(DTrainError):
+    """The worker itself has failed; another agent may fare better."""
+
+    code = "fault"
+
+
 class Superseded(DTrainError):
     """A newer session of this worker has taken over; this agent must stop, its jobs go on."""
 
@@ -66,6 +73,8 @@ class Patience(msgspec.Struct, frozen=True):
     """Seconds."""
     total: float = math.inf
     """Seconds after which the last error is raised."""
+    silent: float | None = None
+    """Seconds instead, as long as there is no answer at all; then `total` counts from the first."""
     report: bool = False
     """Whether the call is about an attempt."""
     known: bool = True
@@ -76,7 +85,9 @@ POLL = Patience(longest_pause=10.0)
 OFFER = Patience(longest_pause=10.0, total=60.0)
 REPORT = Patience(longest_pause=60.0, total=7 * 86400.0, report=True)
 CHECKPOINT = Patience(longest_pause=5.0, total=10.0, report=True, known=False)
-LAST_CHECKPOINT = Patience(longest_pause=10.0, total=300.0, report=True, known=False)
+LAST_CHECKPOINT = Patience(
+    longest_pause=10.0, total=300.0, silent=REPORT.total, report=True, known=False
+)
 RESTORING = Patience(longest_pause=60.0, total=7 * 86400.0, report=True, known=False)
 
 
@@ -98,13 +109,17 @@ def persist(
         Stopped: the agent ends.
         DTrainError: the refusal, or the last error.
     """
-    deadline = time.monotonic() + patience.total
+    began = time.monotonic()
+    deadline = began + patience.total
     bound = FIRST_PAUSE
     while not stop.is_set():
         try:
             answer = ask()
         except DTrainError as error:
-            if not _is_borne(error, patience) or time.monotonic() > deadline:
+            now = time.monotonic()
+            if isinstance(error, Unreachable) and patience.silent is not None:
+                deadline = min(now, began + patience.silent) + patience.total
+            if not _is_borne(error, patience) or now > deadline:
                 meaning = _meaning(error, patience)
                 if meaning is error:
                     raise

@@ -30,8 +30,9 @@ from .config import Config
 from .console import Console, Trouble
 from .inventory import Inventory, boot_id
 from .link import Link
-from .patience import Stopped, Superseded
+from .patience import Fault, Stopped, Superseded
 from .records import Identity
+from .shortage import PASSING
 from .spool import WorkerFolder
 
 if TYPE_CHECKING:
@@ -50,10 +51,6 @@ OVERTAKEN = 120.0
 what supersedes it."""
 REMEMBERED = 10
 """Jobs that the owner said yes to, whose claim may still be on its way."""
-UNSUPERVISED = 200.0
-"""Seconds without an answer after which jobs that must not run unsupervised are ended: with the
-slowest of failures and the grace on top it is less than the 300 s after which a server gives an
-attempt up."""
 
 
 class Poller:
@@ -97,7 +94,6 @@ class Poller:
         self._trouble = trouble
         self._on_failure = on_failure
         self._number = 0
-        self._answered_at = time.monotonic()
         self._doubtful_until = 0.0
         """Until when another session of this worker is rather this agent's own, begun by a try of
         its registration that came late."""
@@ -164,6 +160,11 @@ class Poller:
                     if time.monotonic() > self._doubtful_until:
                         raise
                     self._join()
+                except OSError as error:
+                    if error.errno not in PASSING:
+                        raise
+                    self._trouble(DTrainError(f"This machine is short of something ({error})."))
+                    self._link.pause(REFUSED_PAUSE)
         except Stopped:
             pass
         except Superseded as error:
@@ -173,7 +174,7 @@ class Poller:
             self._on_failure(error)
         except Exception as error:  # the thread's last line of defence: without it nothing is said
             log.exception("Polling has failed.")
-            self._on_failure(DTrainError(f"The worker failed ({error!r}); start it again."))
+            self._on_failure(Fault(f"The worker failed ({error!r}); start it again."))
 
     def _join(self) -> None:
         """Register, by the worker's own credential if it has one that the server knows."""
@@ -249,8 +250,8 @@ class Poller:
             self._trouble(error)
             self._link.pause(REFUSED_PAUSE)
             return
-        self._answered_at = time.monotonic()
-        rest = wait - (self._answered_at - started)
+        self._attempts.note_answer()
+        rest = wait - (time.monotonic() - started)
         if not self._take(answer, secret) and rest > 0:
             self._link.pause(min(rest, EARLY_PAUSE) * random.uniform(0.5, 1))  # noqa: S311 - jitter
 
@@ -264,8 +265,6 @@ class Poller:
 
     def _composed(self, secret: str, wait: float, *, takes: bool) -> Poll:
         """What to say in a try of a poll, by how things are now."""
-        if time.monotonic() > self._answered_at + UNSUPERVISED:
-            self._attempts.stop_the_unsupervised()
         self._number += 1
         self._asked_at = time.monotonic()
         acceptance, metrics = self.acceptance, self._inventory.metrics()

@@ -12,7 +12,6 @@ goes on where a killed one stopped. A stale attempt is killed and forgotten from
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -20,8 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 
+import msgspec
+
 from dtrain.protocol.errors import Conflict, DTrainError
-from dtrain.protocol.states import Cause, Phase
+from dtrain.protocol.states import Cause, OnPartition, Phase
 from dtrain.protocol.worker_messages import AttemptReport, Finish
 
 from . import artifacts
@@ -38,7 +39,9 @@ from .preparation import make_ready
 from .processes import Process, descendants
 from .records import ExitRecord
 from .restoration import restore
+from .shortage import PASSING, starting_thread
 from .spool import AttemptFolder
+from .supervision import UNSUPERVISED
 from .usage import GpuSamples, usage_of
 
 log = logging.getLogger(__name__)
@@ -49,8 +52,6 @@ LONGEST_PAUSE = 0.05
 """Seconds between two looks at a log that does not."""
 KILL_WAIT = 30.0
 """Seconds for a shim to end what it was told to kill at once."""
-PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-"""What a machine that is busy says no with."""
 TROUBLE_PAUSE = 1.0
 """Seconds after which a job is followed again that could not be, for want of descriptors say."""
 
@@ -101,8 +102,13 @@ class Runner:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin, or go on."""
-        self._thread.start()
+        """Begin, or go on.
+
+        Raises:
+            OSError: the machine has no thread for it now.
+        """
+        with starting_thread():
+            self._thread.start()
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread, for so many seconds at most; whether it has ended."""
@@ -256,8 +262,11 @@ class Runner:
         )
         bring_back = partial(restore, self.folder, self._link, self._ref, self._check)
         with ThreadPoolExecutor(1) as aside:
-            said = aside.submit(self._say, Phase.PREPARING)
+            with starting_thread():
+                said = aside.submit(self._say, Phase.PREPARING)
             plan = make_ready(self.folder, self._executor, self._bundles, fetch, bring_back)
+        if self.folder.assignment.spec.on_partition is OnPartition.STOP:
+            plan = msgspec.structs.replace(plan, unsupervised=UNSUPERVISED)
         said.result()  # only an attempt that counts goes on
         self._check()
         try:

@@ -33,6 +33,7 @@ from .layout import free_room, read_if_there, sync_tree, write_durably, write_wh
 from .memory_watch import MemoryWatch
 from .outcome import Outcome, read_outcome
 from .spawn import Program, become_subreaper, spawn
+from .supervision import Supervision
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ _LAST_WORDS = 15.0
 _LITTLE = 1024**2
 """Bytes; a disk with less room than this is full."""
 _NO_ROOM = "no space left on device"
+_TERMINATED = {signal.SIGTERM, (128 + signal.SIGTERM) << 8}
+"""What `wait` says of a program that SIGTERM has ended, and of a shell whose last one it did."""
 
 
 class Shim:
@@ -84,6 +87,9 @@ class Shim:
         self._wished = os.path.exists(f"{folder}/{layout.STOP}")
         self._group: cgroups.Group = plan["limits"]["group"]
         self._memory = MemoryWatch(plan["limits"], self._living)
+        self._supervision = Supervision(folder, plan["unsupervised"])
+        self._decided: bytes | None = None
+        """The record of the end, once it is composed."""
         self._exit = ExitFile(f"{folder}/{layout.EXIT}")
         self._log = JobLog(f"{folder}/{layout.LOG}", plan["log_cap"])
         self._output, self._input = os.pipe2(os.O_CLOEXEC)
@@ -104,14 +110,21 @@ class Shim:
                 self._step = step
                 self._run_step()
         self._log.end()
-        self._record(duration=time.monotonic() - started)
+        self._heed()  # what ended the job may have been meant for all of the machine
+        self._decide(duration=time.monotonic() - started)
+        self._write()
 
     def give_up(self, error: Exception) -> None:
-        """End everything after a failure of the shim itself, and record that."""
+        """End everything after a failure of the shim itself, and record that.
+
+        An end that was decided before stays as it is.
+        """
         self._kill()
-        self._cause = Cause.START_FAILED
-        self._message = f"The shim failed: {error!r}."
-        self._record(duration=0.0)
+        if self._decided is None:
+            self._cause = Cause.START_FAILED
+            self._message = f"The shim failed: {error!r}."
+            self._decide(duration=0.0)
+        self._write()
 
     # One step.
 
@@ -171,7 +184,8 @@ class Shim:
 
     def _turn(self, most: float | None = None) -> None:
         """Wait until something happens, for so many seconds at most, and do what it asks for."""
-        limits = (self._limit_at, self._step_limit_at, self._kill_at, self._memory.due)
+        limits = [self._limit_at, self._step_limit_at, self._kill_at]
+        limits += [self._memory.due, self._supervision.due]
         now = time.monotonic()
         waits = [limit - now for limit in limits if limit is not None]
         waits += [] if most is None else [most]
@@ -255,6 +269,8 @@ class Shim:
             self._end(Cause(wish.get("cause", Cause.HANDED_BACK)))
             if wish.get("at_once"):
                 self._kill_at = now
+        if self._supervision.has_ended():
+            self._end(Cause.HANDED_BACK)
         if self._limit_at is not None and now >= self._limit_at:
             self._limit_at = None
             self._end(Cause.TIME_LIMIT)
@@ -283,6 +299,8 @@ class Shim:
         """Ask the job to end. What has ended by itself already keeps its outcome."""
         living = list(self._living())
         over = self._status is not None and (self._status or self._step is self._plan["steps"][-1])
+        if cause is Cause.HANDED_BACK and self._status in _TERMINATED:
+            over = False  # with everything else that ran on the machine, or in the scope
         if self._cause is not None or over:
             return
         self._cause, self._message = cause, message
@@ -293,7 +311,8 @@ class Shim:
 
     # The record.
 
-    def _record(self, duration: float) -> None:
+    def _decide(self, duration: float) -> None:
+        """Compose the record of the end."""
         failed = bool(self._status) and self._cause is None
         lines = self._log.last_lines() if failed else None
         stands_in = self._step.get("stands_in") and self._status is not None
@@ -312,12 +331,16 @@ class Shim:
             "traceback": lines,
             "log_bytes": self._log.size,
         }
+        self._decided = json.dumps(record, ensure_ascii=False).encode()
+
+    def _write(self) -> None:
+        """Write the record, behind everything that it counts on."""
         # An end must not outlive what came of it; a checkpoint counts where an attempt may follow.
         sync_tree(f"{self._folder}/{layout.OUTPUT}")
-        completed = self._cause is Cause.EXITED and record.get("exit_code") == 0
+        completed = self._cause is Cause.EXITED and not self._status
         if not completed and self._cause is not Cause.CANCELLED:
             sync_tree(f"{self._folder}/{layout.CHECKPOINTS}")
-        self._exit.write(json.dumps(record, ensure_ascii=False).encode())
+        self._exit.write(self._decided or b"")
 
     def _own_cause(self, lines: str | None) -> Cause:
         """The cause of an end that nobody asked for."""

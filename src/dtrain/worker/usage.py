@@ -29,9 +29,9 @@ def usage_of(
         running: the attempt, once it was started.
         gpus: of the machine.
     """
-    if running is None or not running.alive():
-        return None
     with contextlib.suppress(OSError):  # a curve is not worth a poll
+        if running is None or not running.alive():
+            return None
         group = folder.used_group
         if group is not None:
             cpu_time, memory = cgroups.cpu_time(group), cgroups.used(group)

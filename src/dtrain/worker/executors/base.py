@@ -106,6 +106,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for what was killed to end; after that the worker says that it cannot kill it."""
     log_cap: int = LOG_CAP
     """Bytes after which the log is cut; the job goes on."""
+    unsupervised: float | None = None
+    """Seconds without an answer of the server after which the attempt is handed back."""
     contained: bool = False
     """Whether its steps confine and limit what they run by themselves, in containers say."""
     limits: Limits = Limits()
