@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import dtrain
-from dtrain.protocol.messages import Job
+from dtrain.protocol.messages import Job, Worker
 from dtrain.protocol.resources import Protection
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ TOKEN = "the-token-of-the-workers-0123456789"
 PATIENCE = 300.0
 """Seconds for what must happen: an emulated processor is ten times slower than a real one."""
 UNIT = "dtrain-worker@room4"
+IMAGE = "python:3.9-slim"
 LIMITS = {"max_memory_gb": 0.4, "max_concurrent_jobs": 2, "max_job_processes": 200}
 GROW = "kept = []\ndef grow(mib):\n    for _ in range(mib): kept.append(bytearray(1024**2))\n"
 NEIGHBOUR = f"{GROW}import time\ngrow(100)\nprint('there', flush=True)\ntime.sleep(3600)\n"
@@ -140,6 +141,33 @@ def user_in_a_scope() -> None:
         agent.wait(PATIENCE)
 
 
+def containers() -> None:
+    """In an engine that has its groups by systemd, on version 2, where no group is around all."""
+    _make_image()
+    home = Path("/var/lib/contained")
+    settings = {"docker_enabled": True, "docker_image_tag": IMAGE, "auto_accept_jobs": True}
+    _configure(home, server_url=SERVER, token=TOKEN, worker_name="contained", **settings)
+    agent = _started_agent(home)
+    protection = _protection_of("contained")
+    wait_for(lambda: "docker" in _worker("contained").capacity.executors, "containers")
+    job = _neighbour()
+    assert len(_containers()) == 1
+    _bear_hogs(job, protection)
+    together = _ended(_submit(f"{GROW}grow(350)\nimport time; time.sleep(3600)"))
+    assert together.reason == "out_of_memory", together
+    assert client.jobs.get(job).status == "running", "the neighbour has not survived"
+    agent.kill()
+    agent.wait()
+    agent = _started_agent(home)
+    time.sleep(10)
+    now = client.jobs.get(job)
+    assert (now.status, now.attempt) == ("running", 1), now
+    _cancel(job)
+    wait_for(lambda: not _containers(), "the containers to go")
+    agent.terminate()
+    agent.wait(PATIENCE)
+
+
 def server_that_stops() -> None:
     """At once, with nothing left in its unit."""
     begin = time.monotonic()
@@ -154,6 +182,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "the worker's unit as it is shipped": unit_as_it_is_shipped,
     "the worker's unit as root": unit_as_root,
     "a worker of a user, in a delegated scope": user_in_a_scope,
+    "containers of an engine with systemd's groups": containers,
     "the server's unit stops": server_that_stops,
 }
 
@@ -187,6 +216,30 @@ def _bear_hogs(job: int, protection: Protection) -> None:
     assert client.jobs.get(job).status == "running", "the neighbour has not survived"
 
 
+def _make_image() -> None:
+    """The image that the worker names, of this machine's own files: there is no registry."""
+    places = ("usr/bin", "usr/lib", "bin", "sbin", "lib", "lib64", "etc")
+    left = ("usr/lib/modules", "usr/lib/systemd", "usr/lib/gcc")
+    files = " ".join((*(f"--exclude={one}" for one in left), *places))
+    run("sh", "-c", f"tar -C / -c {files} | docker import - {IMAGE}")
+
+
+def _started_agent(home: Path) -> subprocess.Popen[bytes]:
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen([DTRAIN, "worker", home], stdout=nowhere, stderr=nowhere)
+
+
+def _worker(name: str) -> Worker:
+    def found() -> Worker | None:
+        return next((one for one in client.workers.list() if one.name == name), None)
+
+    return wait_for(found, f"the worker {name}")
+
+
+def _containers() -> list[str]:
+    return run("docker", "ps", "--all", "--quiet", "--filter", "label=dtrain.attempt").split()
+
+
 def _groups() -> set[str]:
     """The groups that workers have made."""
     named = (path.name for path in Path("/sys/fs/cgroup").glob("**/dtrain-*"))
@@ -207,13 +260,11 @@ def _started_unit() -> Protection:
 
 
 def _protection_of(name: str) -> Protection:
-    def online() -> Protection | None:
-        found = [one for one in client.workers.list() if one.name == name]
-        if not found or found[0].state != "online":
-            return None
-        return found[0].capacity.protection
+    def shown() -> Protection | None:
+        worker = _worker(name)
+        return worker.capacity.protection if worker.state == "online" else None
 
-    return wait_for(online, f"the worker {name}")
+    return wait_for(shown, f"what protects on the worker {name}")
 
 
 def _configure(home: Path, **settings: object) -> None:

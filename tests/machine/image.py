@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ _PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd"),
     *("linux-image-cloud-amd64", "initramfs-tools", "python3", "python3-venv"),
     *("iproute2", "procps", "util-linux", "ca-certificates", "kmod"),
+    *("docker.io", "iptables"),
 )
 _UNIT = """\
 [Unit]
@@ -41,7 +43,8 @@ _PLACE = "/opt/dtrain"
 def make(cache: Path) -> None:
     """Make the disk, and put the kernel that starts from it beside it."""
     cache.mkdir(parents=True, exist_ok=True)
-    base, root = cache / "base.tar", cache / "root"
+    packages = hashlib.sha256(" ".join(_PACKAGES).encode()).hexdigest()[:12]
+    base, root = cache / f"base-{packages}.tar", cache / "root"
     if not base.exists():
         _say("a small Debian")
         new = base.with_suffix(".new")
@@ -70,7 +73,7 @@ def make(cache: Path) -> None:
     shutil.copy(next(root.glob("boot/initrd.img-*")), cache / INITRD)
     _say("its disk")
     (cache / DISK).unlink(missing_ok=True)
-    _run("mkfs.ext4", "-q", "-d", str(root), str(cache / DISK), "4G")
+    _run("mkfs.ext4", "-q", "-d", str(root), str(cache / DISK), "6G")
     shutil.rmtree(root)
 
 

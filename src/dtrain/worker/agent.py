@@ -126,8 +126,9 @@ class Agent:
             console,
             self._note_gone,
         )
-        if isolation.unheld_memory is not None and config.max_concurrent_jobs > 1:
-            guard = MemoryGuard(self._attempts.all, isolation.unheld_memory)
+        unheld = isolation.unheld_memory(has_containers=containers is not None)
+        if unheld is not None and config.max_concurrent_jobs > 1:
+            guard = MemoryGuard(self._attempts.all, unheld)
             self._chores.append(Chore("memory", guard.look, MEMORY_PERIOD, MEMORY_PERIOD))
         self._poller = Poller(
             config,

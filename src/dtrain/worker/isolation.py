@@ -83,10 +83,12 @@ class Isolation:
             filesystem=means.namespaces,
         )
 
-    @property
-    def unheld_memory(self) -> int | None:
-        """Bytes for all jobs together, if there is such a limit and no group holds it."""
-        return None if "memory" in self.means.group else self._memory
+    def unheld_memory(self, *, has_containers: bool) -> int | None:
+        """Bytes for all jobs together, if there is such a limit that maybe no group holds.
+
+        Many engines have the groups of their containers elsewhere than in the worker's.
+        """
+        return None if "memory" in self.means.group and not has_containers else self._memory
 
     @property
     def _counts_users(self) -> bool:
