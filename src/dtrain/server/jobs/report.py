@@ -19,6 +19,7 @@ from dtrain.protocol.errors import Conflict, Invalid, NotFound, Unavailable
 from dtrain.protocol.messages import Artifact, BundleInfo
 from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import LogAnswer, PhaseReport
+from dtrain.server.rules.endings import BUNDLE_LOST
 from dtrain.server.rules.lifecycle import Moved, advance
 from dtrain.server.rules.records import read_records
 from dtrain.server.store import artifacts, attempts, jobs, logs
@@ -49,10 +50,7 @@ def bundle(services: Services, ref: AttemptRef) -> tuple[BundleInfo, Path]:
     try:
         return info, services.bundles.path(info.sha256)
     except NotFound as error:
-        raise Invalid(
-            "The server has lost the job's bundle; look at its storage, and submit the job again.",
-            code="bundle_lost",
-        ) from error
+        raise Invalid(BUNDLE_LOST, code="bundle_lost") from error
 
 
 def phase(services: Services, ref: AttemptRef, message: PhaseReport) -> None:
