@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 import sqlalchemy as sa
 from support.processes import wait_for
 from support.queue import Hand, advance_clock, let_pass, open_services, set_clock, submitted
 
-from dtrain.protocol.errors import Conflict, Unavailable
+from dtrain.protocol.errors import Conflict, Invalid, Unavailable
 from dtrain.protocol.states import Cause, OnStop, Phase, Status
 from dtrain.protocol.worker_messages import ArtifactInfo, Leave, OfferReply, PollAnswer
 from dtrain.server import sessions, workers
 from dtrain.server.background import Background
-from dtrain.server.jobs import logs, metrics, read
+from dtrain.server.jobs import logs, metrics, read, report
+from dtrain.server.jobs.fencing import AttemptRef
 from dtrain.server.services import Services
 from dtrain.server.store import workers as stored_workers
 from dtrain.server.store.schema import jobs
@@ -189,6 +192,74 @@ def test_reported_end_is_applied_without_what_never_comes(services: Services) ->
     done = read.get(services, job.id)
     assert done.status is Status.COMPLETED
     assert "incomplete" in (done.message or "")
+
+
+class SlowUpload:
+    """An upload of which each piece takes 40 seconds, while the background work goes on."""
+
+    def __init__(self, services: Services, *pieces: bytes | Callable[[], object]) -> None:
+        self._services = services
+        self._background = Background(services)
+        self._pieces = iter(pieces)
+
+    def read(self, _size: int = -1) -> bytes:
+        let_pass(self._background, self._services, 40)
+        piece = next(self._pieces, b"")
+        if isinstance(piece, bytes):
+            return piece
+        piece()
+        return b"-"
+
+    def put(self, ref: AttemptRef, wanted: ArtifactInfo) -> None:
+        """Bring it as the content of an artifact."""
+        stream = cast(BinaryIO, self)
+        report.put_artifact(self._services, ref, wanted.path, wanted.sha256, stream)
+
+
+WANTED = ArtifactInfo(path="model", size=10, sha256=hashlib.sha256(10 * b"-").hexdigest())
+
+
+def test_reported_end_waits_for_an_upload_that_goes_on(services: Services) -> None:
+    job = submitted(services)
+    hand = Hand(services)
+    ref = hand.run_next()
+    hand.finish(ref, artifacts=[WANTED])
+    SlowUpload(services, *(10 * [b"-"])).put(ref, WANTED)
+    done = read.get(services, job.id)
+    assert (done.status, done.message) == (Status.COMPLETED, None)
+
+
+def test_reported_end_waits_not_for_ever_for_uploads_that_fail(services: Services) -> None:
+    job = submitted(services)
+    hand = Hand(services)
+    ref = hand.run_next()
+    hand.finish(ref, artifacts=[WANTED])
+    for _ in range(3):
+        assert read.get(services, job.id).status is Status.RUNNING
+        with pytest.raises(Invalid, match="damaged"):
+            SlowUpload(services, b"-", b"-").put(ref, WANTED)
+        let_pass(Background(services), services, 10)
+    done = read.get(services, job.id)
+    assert done.status is Status.COMPLETED
+    assert "missing" in (done.message or "")
+
+
+def test_upload_that_fails_takes_nothing_back_of_what_has_come_beside_it(
+    services: Services,
+) -> None:
+    job = submitted(services)
+    hand = Hand(services)
+    ref = hand.run_next()
+    hand.finish(ref, log_bytes=8, artifacts=[WANTED])
+    with pytest.raises(Invalid, match="damaged"):
+        SlowUpload(services, *(5 * [b"-"]), lambda: hand.log(ref, 0, b"half"), b"-", b"-").put(
+            ref, WANTED
+        )
+    background = Background(services)
+    let_pass(background, services, PATIENCE - 140)
+    assert read.get(services, job.id).status is Status.RUNNING
+    let_pass(background, services, 60)
+    assert read.get(services, job.id).status is Status.COMPLETED
 
 
 @pytest.mark.parametrize("happens", [advance_clock, set_clock])

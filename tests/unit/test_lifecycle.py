@@ -10,6 +10,7 @@ from dtrain.protocol.states import Cause, Phase, Reason, Status
 from dtrain.protocol.worker_messages import Finish
 from dtrain.server.rules import lifecycle
 from dtrain.server.rules.lifecycle import (
+    BundleLost,
     CancelAsked,
     Claimed,
     EndReported,
@@ -158,6 +159,13 @@ def test_cancel_of_a_waiting_job_is_its_end() -> None:
         assert (job.status, job.reason, job.finished_at) == (Status.CANCELLED, Reason.USER, 3.0)
 
 
+def test_loss_of_the_bundle_ends_a_job_that_waits_alone() -> None:
+    for waiting in (NEW, live(NEW, Offered()), live(RUNNING, Lost())):
+        job = live(waiting, BundleLost(), now=3.0)
+        assert (job.status, job.reason) == (Status.FAILED, Reason.BUNDLE_INVALID)
+    assert advance(RUNNING, BundleLost(), 3.0) is None
+
+
 def test_cancel_of_a_running_job_ends_it_only_when_the_kill_is_confirmed() -> None:
     job = live(RUNNING, CancelAsked())
     assert (job.status, job.phase, job.cancel) == (Status.RUNNING, Phase.CANCELLING, 1)
@@ -198,6 +206,7 @@ HAPPENINGS = st.one_of(
         [
             Offered(),
             OffersGone(),
+            BundleLost(),
             RetryDue(),
             OutOfReach(),
             Lost(),

@@ -28,6 +28,7 @@ from .background import Background
 from .blobs import BlobStore
 from .consent import CODE_TRIES
 from .events import EventStream
+from .housekeeping import Housekeeping
 from .jobs.followed import FollowedJobs
 from .mailboxes import Mailboxes
 from .polls import HeldPolls
@@ -71,8 +72,9 @@ def build(settings: Settings) -> serving.Served:
     """The application with everything that works beside it, started."""
     services = compose(settings)
     services.events.start()
-    background = Background(services)
+    background, housekeeping = Background(services), Housekeeping(services)
     background.start()
+    housekeeping.start()
     app = create_app(services)
     compiling = threading.Timer(_SETTLED, pages.compile_templates, [app])
     compiling.daemon = True
@@ -89,6 +91,7 @@ def build(settings: Settings) -> serving.Served:
 
     def close() -> None:
         background.stop()
+        housekeeping.stop()
         services.events.stop()
         services.database.close()
 

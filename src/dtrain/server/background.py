@@ -1,7 +1,8 @@
-"""What happens without anybody asking: leases run out, delays end, logs are sealed, rubbish goes.
+"""What happens to jobs without anybody asking: leases run out, delays end, offers are taken back.
 
-One thread in each server process. Everything it does is compare-and-set on what it has read, so
-that several processes may do it at once.
+One thread in each server process, which does nothing else: a tick that is late or fails means that
+workers could not be heard, and only then. Everything it does is compare-and-set on what it has
+read, so that several processes may do it at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict, DTrainError, Unavailable
 
-from .housekeeping import Housekeeping
 from .jobs import claim, finish, presence
 from .rules.leases import GIVE_UP, LEASE, PATIENCE
 from .rules.lifecycle import OutOfReach, RetryDue, advance, is_due
@@ -44,7 +44,6 @@ class Background:
         self._thread = threading.Thread(target=self._run, name="background", daemon=True)
         self._clock = services.clock.time()
         self._monotonic = services.clock.monotonic()
-        self._housekeeping = Housekeeping(services)
         self._failed = False
         """Whether the database took nothing at the last tick, and so no poll either."""
 
@@ -89,7 +88,6 @@ class Background:
             self._apart(_retry_due, job_id, now)
         for worker_id in found.unseen:
             self._apart(_withdraw, worker_id, now)
-        self._housekeeping.run_due()
 
     def _apart(self, work: Callable[..., None], *arguments: object) -> None:
         """Do one thing in a transaction of its own; another process may have done it already.

@@ -6,12 +6,19 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from dtrain.protocol.errors import Conflict
+from dtrain.protocol.errors import Conflict, NotFound
 from dtrain.protocol.resources import Free, fits, free_of, request_of
 from dtrain.protocol.states import Phase, Status
 from dtrain.protocol.worker_messages import Assignment, Offer, OfferReply, Poll
 from dtrain.server.rules.leases import LEASE
-from dtrain.server.rules.lifecycle import Claimed, Offered, OffersGone, advance
+from dtrain.server.rules.lifecycle import (
+    BundleLost,
+    Claimed,
+    JobState,
+    Offered,
+    OffersGone,
+    advance,
+)
 from dtrain.server.rules.scheduling import Candidate, plan, suits
 from dtrain.server.rules.scheduling import order as served_in_order
 from dtrain.server.store import attempts, job_views, jobs, offers, workers
@@ -31,7 +38,14 @@ def repeated(connection: sa.Connection, attempt: Attempt | None) -> Assignment |
     """What an earlier poll with the attempt's secret brought: its answer may have been lost."""
     if attempt is None or attempt.state not in attempts.HOLDING:
         return None
-    return _assignment(connection, attempt.job_id, attempt.number)
+    spec, bundle, submitter = jobs.spec_of(connection, attempt.job_id)
+    return Assignment(
+        job_id=attempt.job_id,
+        attempt=attempt.number,
+        spec=spec,
+        bundle=bundle,
+        submitter=submitter,
+    )
 
 
 def is_spent(attempt: Attempt | None) -> bool:
@@ -65,14 +79,18 @@ def offer(
     waiting = jobs.waiting(connection, now, worker_id, per_kind=message.max_offers)
     fitting = [job for job in sorted(waiting, key=served_in_order) if suits(job, candidate, free)]
     wanted = [job.job_id for job in fitting[: message.max_offers]]
+    lost = jobs.without_bundle(connection, wanted)
     is_open = offers.open_of_worker(connection, worker_id)
     for job_id in set(is_open) - set(wanted):
         withdraw(connection, now, job_id=job_id, worker_id=worker_id)
     for job_id in wanted:
-        if job_id in is_open:
+        if job_id in is_open and job_id not in lost:
             continue
         state = jobs.lock(connection, job_id, skip_locked=True)
         if state is None or state.status is not Status.PENDING:
+            continue
+        if job_id in lost:
+            _end_without_bundle(connection, state, now)
             continue
         offers.insert(connection, job_id, worker_id, now)
         transition = advance(state, Offered(), now)
@@ -185,6 +203,11 @@ def _claim(
     state = jobs.lock(connection, job_id, skip_locked=skip_locked)
     if state is None or state.status is not Status.PENDING:
         return None
+    try:
+        spec, bundle, submitter = jobs.spec_of(connection, job_id)
+    except NotFound:  # of the bundle: the job itself is held; the poll must not fail for it
+        _end_without_bundle(connection, state, now)
+        return None
     for attempt in attempts.open_of_job(connection, job_id) if state.attempt else ():
         # Whoever ran it before has lost it for good; its worker is told when it shows itself.
         attempts.end(connection, attempt, now)
@@ -192,11 +215,14 @@ def _claim(
     if transition is None:
         return None
     after = jobs.apply(connection, transition, now)
-    attempts.insert(connection, job_id, after.attempt, worker_id, secret, now, LEASE)
+    number = after.attempt
+    attempts.insert(connection, job_id, number, worker_id, secret, now, LEASE)
     withdraw(connection, now, job_id=job_id)
-    return _assignment(connection, job_id, after.attempt)
-
-
-def _assignment(connection: sa.Connection, job_id: int, number: int) -> Assignment:
-    spec, bundle, submitter = jobs.spec_of(connection, job_id)
     return Assignment(job_id=job_id, attempt=number, spec=spec, bundle=bundle, submitter=submitter)
+
+
+def _end_without_bundle(connection: sa.Connection, state: JobState, now: float) -> None:
+    transition = advance(state, BundleLost(), now)
+    if transition is not None:
+        jobs.apply(connection, transition, now)
+        withdraw(connection, now, job_id=state.id)

@@ -7,8 +7,10 @@ offset, so that nothing can be lost or doubled on the way.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 import msgspec
 import sqlalchemy as sa
@@ -17,6 +19,7 @@ from dtrain.protocol.errors import Conflict, Invalid, NotFound, Unavailable
 from dtrain.protocol.messages import Artifact, BundleInfo
 from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import LogAnswer, PhaseReport
+from dtrain.server.rules.endings import BUNDLE_LOST
 from dtrain.server.rules.lifecycle import Moved, advance
 from dtrain.server.rules.records import read_records
 from dtrain.server.store import artifacts, attempts, jobs, logs
@@ -47,10 +50,7 @@ def bundle(services: Services, ref: AttemptRef) -> tuple[BundleInfo, Path]:
     try:
         return info, services.bundles.path(info.sha256)
     except NotFound as error:
-        raise Invalid(
-            "The server has lost the job's bundle; look at its storage, and submit the job again.",
-            code="bundle_lost",
-        ) from error
+        raise Invalid(BUNDLE_LOST, code="bundle_lost") from error
 
 
 def phase(services: Services, ref: AttemptRef, message: PhaseReport) -> None:
@@ -139,45 +139,74 @@ def put_artifact(
 
     with services.database.read() as connection:
         wanted(connection, lock=False)
-    blob = services.blobs.receive(
-        cast(BinaryIO, _Arriving(services, ref, upload)),
-        limit=services.settings.max_artifact_bytes,
-        expected_sha256=sha256,
-    )
 
-    def work(connection: sa.Connection) -> None:
+    def work(connection: sa.Connection, size: int) -> None:
         job = jobs.lock(connection, ref.job_id)
         attempt = wanted(connection)
         now = services.clock.time()
         attempts.note_arrival(connection, ref.job_id, ref.attempt, now)
-        left = Artifact(path=path, size=blob.size, sha256=blob.sha256, attempt=ref.attempt)
+        left = Artifact(path=path, size=size, sha256=sha256, attempt=ref.attempt)
         artifacts.put(connection, ref.job_id, left)
         notice(connection, jobs.topic(ref.job_id))
         if job is not None:
             settle_held(connection, job, attempt, now)
 
-    services.database.write(work)
+    with _Arriving(services, ref, upload) as arriving:
+        limit = services.settings.max_artifact_bytes
+        stream = cast(BinaryIO, arriving)
+        blob = services.blobs.receive(stream, limit=limit, expected_sha256=sha256)
+        services.database.write(partial(work, size=blob.size))
 
 
 class _Arriving:
-    """An upload that says now and then that it is still coming: a large one may take hours."""
+    """An upload that says now and then that it is still coming: a large one may take hours.
+
+    That keeps a reported end waiting while it lasts. If it fails, nothing of it has come, and the
+    end waits no longer than before: else one that fails again and again would be waited for always.
+    """
 
     def __init__(self, services: Services, ref: AttemptRef, upload: BinaryIO) -> None:
         self._services = services
         self._ref = ref
         self._upload = upload
         self._told = services.clock.monotonic()
+        self._before: float | None = None
+        """When the latest came that the end waits from, without this upload."""
+        self._noted: float | None = None
+        """The same by this upload's latest note."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if kind is not None and self._noted is not None:
+            with suppress(Unavailable):  # what the upload has failed for is to be told
+                self._services.database.write(self._take_back)
 
     def read(self, size: int = -1) -> bytes:
         piece = self._upload.read(size)
         if self._services.clock.monotonic() - self._told > _ARRIVAL_NOTE:
             self._told = self._services.clock.monotonic()
-            job_id, attempt, now = self._ref.job_id, self._ref.attempt, self._services.clock.time()
             with suppress(Unavailable):  # a hint is not worth the upload
-                self._services.database.write(
-                    lambda connection: attempts.note_arrival(connection, job_id, attempt, now)
-                )
+                self._before, self._noted = self._services.database.write(self._note)
         return piece
+
+    def _note(self, connection: sa.Connection) -> tuple[float | None, float | None]:
+        attempt = attempts.lock(connection, self._ref.job_id, self._ref.attempt)
+        if attempt is None or attempt.state != "finishing":
+            return None, None
+        # Other bytes may have come since the latest note, which count.
+        before = self._before if attempt.finish_at == self._noted else attempt.finish_at
+        now = self._services.clock.time()
+        attempts.update(connection, attempt, finish_at=now)
+        return before, now
+
+    def _take_back(self, connection: sa.Connection) -> None:
+        attempt = attempts.lock(connection, self._ref.job_id, self._ref.attempt)
+        if attempt and (attempt.state, attempt.finish_at) == ("finishing", self._noted):
+            attempts.update(connection, attempt, finish_at=self._before)
 
 
 def _store_log(

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from dtrain.protocol.errors import Invalid
 from dtrain.protocol.messages import Job
-from dtrain.server.store import job_views, jobs
+from dtrain.server.rules.endings import BUNDLE_LOST
+from dtrain.server.store import bundles, job_views, jobs
 
 from .idempotency import Submission, earlier, stored_key
 
@@ -31,7 +33,7 @@ def retry(
 
     Raises:
         NotFound: there is no such job.
-        Invalid: the key is not acceptable.
+        Invalid: the key is not acceptable, or the bundle is gone.
         Conflict: the key has been used for a different job.
     """
     key = stored_key(idempotency_key, by)
@@ -42,6 +44,8 @@ def retry(
         job = earlier(connection, key, submission)
         if job is not None:
             return job, False
+        if bundles.known(connection, model.bundle.sha256) is None:
+            raise Invalid(BUNDLE_LOST, code="bundle_lost")
         again = jobs.insert(
             connection,
             model.spec,

@@ -17,10 +17,12 @@ _AT_ONCE = 20
 
 
 def seal_some(services: Services) -> None:
-    """Seal some of the logs whose attempts have ended."""
+    """Seal some of the logs whose attempts have ended, unless the server ends meanwhile."""
     with services.database.read() as connection:
         waiting = attempts.unsealed(connection, _AT_ONCE)
     for job_id, attempt in waiting:
+        if services.stop.is_set():
+            return
         seal(services, job_id, attempt)
 
 

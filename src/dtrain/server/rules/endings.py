@@ -39,6 +39,9 @@ _FAILURES: dict[Cause, tuple[Reason, str]] = {
 }
 
 
+BUNDLE_LOST = "The server has lost the job's bundle; look at its storage, and submit the job again."
+
+
 def ending_of(finish: Finish, memory_limit: int | None, time_limit: float | None) -> Ending:
     """The ending that a finish stands for.
 

@@ -4,6 +4,7 @@
     pending   claimed; the current attempt, or its end, comes back        → running
     pending   the current attempt's end arrives after its lease was lost  → completed, failed
     pending   the user cancels                                            → cancelled
+    pending   its bundle is gone                                          → failed
     running   the current attempt ends; the restart budget is spent       → completed, failed
     running   the kill is confirmed; the lease is lost after a cancel     → cancelled
     running   lease lost, handed back, not started; a retry is left       → pending
@@ -21,7 +22,7 @@ from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause, Phase, Reason, Status
 from dtrain.protocol.worker_messages import Finish
 
-from .endings import Ending, ending_of
+from .endings import BUNDLE_LOST, Ending, ending_of
 
 MAX_RESTARTS = 3
 """Restarts after losses and starts that failed, neither of them the job's fault."""
@@ -73,6 +74,10 @@ class Offered(msgspec.Struct, frozen=True):
 
 class OffersGone(msgspec.Struct, frozen=True):
     """No owner has the job before him any more."""
+
+
+class BundleLost(msgspec.Struct, frozen=True):
+    """Nobody can run the job: what it consists of is gone from the server."""
 
 
 class RetryDue(msgspec.Struct, frozen=True):
@@ -128,6 +133,7 @@ class Finished(msgspec.Struct, frozen=True):
 Happening = (
     Offered
     | OffersGone
+    | BundleLost
     | RetryDue
     | Claimed
     | Returned
@@ -176,6 +182,9 @@ def _step(job: JobState, happening: Happening, now: float) -> tuple[str, JobStat
     match happening:
         case Offered() | OffersGone() | RetryDue():
             return _while_waiting(job, happening)
+        case BundleLost():
+            ending = Ending(Status.FAILED, Reason.BUNDLE_INVALID, BUNDLE_LOST)
+            return _ended(job, ending, now) if job.status is Status.PENDING else None
         case Claimed(worker_id):
             return _claimed(job, worker_id, now)
         case Returned(phase):

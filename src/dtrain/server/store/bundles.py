@@ -6,13 +6,13 @@ import sqlalchemy as sa
 
 from dtrain.protocol.messages import BundleInfo
 
-from .database import insert_once
+from .database import insert_or_hold
 from .schema import bundles, jobs
 
 
 def put(connection: sa.Connection, bundle: BundleInfo, now: float) -> None:
-    """Make a bundle known, if it is not yet."""
-    insert_once(
+    """Make a bundle known, if it is not yet; kept from being forgotten, as by `known`."""
+    insert_or_hold(
         connection,
         bundles,
         sha256=bundle.sha256,

@@ -55,10 +55,26 @@ def insert_once(connection: sa.Connection, table: sa.Table, **values: Any) -> No
     connection.execute(_insert_once(connection.dialect.name, table), values)
 
 
+def insert_or_hold(connection: sa.Connection, table: sa.Table, **values: Any) -> None:
+    """As `insert_once`, and no other writer touches the row until the transaction ends."""
+    connection.execute(_insert_or_hold(connection.dialect.name, table), values)
+
+
 @cache
 def _insert_once(dialect: str, table: sa.Table) -> sa.Insert:
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return insert(table).on_conflict_do_nothing()
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _insert_or_hold(dialect: str, table: sa.Table) -> sa.Insert:
+    insert = _insert(dialect, table)
+    # PostgreSQL locks a row that it changes, and not one that it passes over.
+    key = {column.name: insert.excluded[column.name] for column in table.primary_key}
+    return insert.on_conflict_do_update(index_elements=list(key), set_=key)
+
+
+def _insert(dialect: str, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 class Database:

@@ -35,8 +35,8 @@ def _view() -> sa.Select[Any]:
             jobs,
             workers.c.name.label("worker_name"),
             attempts.c.log_bytes,
-            bundles.c.size.label("bundle_size"),
-            bundles.c.files.label("bundle_files"),
+            sa.func.coalesce(bundles.c.size, 0).label("bundle_size"),
+            sa.func.coalesce(bundles.c.files, 0).label("bundle_files"),
             left_behind.label("artifact_count"),
             checkpoints.c.generation.label("checkpoint"),
             checkpoints.c.attempt.label("checkpoint_attempt"),
@@ -44,7 +44,7 @@ def _view() -> sa.Select[Any]:
             checkpoints.c.size.label("checkpoint_size"),
             checkpoints.c.taken_at.label("checkpoint_taken_at"),
         )
-        .join(bundles, bundles.c.sha256 == jobs.c.bundle_sha256)
+        .outerjoin(bundles, bundles.c.sha256 == jobs.c.bundle_sha256)
         .outerjoin(workers, workers.c.id == jobs.c.worker_id)
         .outerjoin(
             attempts, sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.number == jobs.c.attempt)

@@ -83,6 +83,10 @@ _SPEC = (
     .join(bundles, bundles.c.sha256 == jobs.c.bundle_sha256)
     .where(jobs.c.id == sa.bindparam("job_id"))
 )
+_WITHOUT_BUNDLE = sa.select(jobs.c.id).where(
+    jobs.c.id.in_(sa.bindparam("job_ids", expanding=True)),
+    ~sa.exists().where(bundles.c.sha256 == jobs.c.bundle_sha256),
+)
 _WORKER_NAME = sa.select(workers.c.name).where(workers.c.id == sa.bindparam("worker_id"))
 
 
@@ -285,13 +289,20 @@ def spec_of(connection: sa.Connection, job_id: int) -> tuple[JobSpec, BundleInfo
     """What a worker needs to know of a job: spec, bundle, submitter.
 
     Raises:
-        NotFound: there is no such job.
+        NotFound: there is no such job, or its bundle is not known any more.
     """
     row = connection.execute(_SPEC, {"job_id": job_id}).one_or_none()
     if row is None:
         raise missing(job_id)
     spec = msgspec.json.decode(row.spec, type=JobSpec)
     return spec, BundleInfo(sha256=row.sha256, size=row.size, files=row.files), row.submitter
+
+
+def without_bundle(connection: sa.Connection, job_ids: Sequence[int]) -> set[int]:
+    """Those of the jobs whose bundle is not known any more: nobody can run them."""
+    if not job_ids:
+        return set()
+    return set(connection.execute(_WITHOUT_BUNDLE, {"job_ids": job_ids}).scalars())
 
 
 def note_declined(
