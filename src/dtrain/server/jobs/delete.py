@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def delete(services: Services, job_id: int) -> None:
     """Forget a job and all that belongs to it; one that runs is killed, its worker told at once.
 
-    Its bundle and artifacts go later, when no other job needs them (`background`).
+    Its bundle and artifacts go later, when no other job needs them (`housekeeping`).
 
     Raises:
         NotFound: there is no such job.
