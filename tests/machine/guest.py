@@ -294,6 +294,8 @@ def _submit(code: str, memory_gb: float | None = None) -> int:
 
 def _wait_for_line(job: int) -> None:
     def said() -> bool:
+        now = client.jobs.get(job)
+        assert not now.status.final, now
         return any("there" in line.text for line in client.jobs.logs(job).lines)
 
     wait_for(said, "the job to say something")

@@ -19,7 +19,7 @@ _PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd"),
     *("linux-image-cloud-amd64", "initramfs-tools", "python3", "python3-venv"),
     *("iproute2", "procps", "util-linux", "ca-certificates", "kmod"),
-    *("docker.io", "iptables"),
+    *("docker.io", "iptables", "apparmor"),
 )
 _UNIT = """\
 [Unit]
