@@ -223,7 +223,8 @@ def test_containers_of_ended_attempts_are_removed_at_the_start(
     (folder.path / "container_key").write_text("left-over")
     labels = {"dtrain.worker": "left-over", "dtrain.attempt": "7-1"}
     body = {"Image": "python:3.9-slim", "Cmd": ["sleep", "60"], "Labels": labels}
-    made = container_engine.engine.call("POST", "/containers/create", body)
+    name = {"name": "dtrain-left-over-7-1"}
+    made = container_engine.engine.call("POST", "/containers/create", body, query=name)
     container_engine.engine.call("POST", f"/containers/{made['Id']}/start")
     start(home, server, container_engine.socket)
     wait_for(lambda: containers(home, container_engine) == [], "the container to go")

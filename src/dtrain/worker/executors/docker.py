@@ -106,7 +106,8 @@ class DockerExecutor:
         self._rootless = False
         self._remaps = False
         """Whether users in containers are others outside, unless it is asked not to."""
-        self._key = key
+        self._prefix = f"dtrain-{key}-"
+        """How the names of all its containers begin."""
         self.labels = {WORKER_LABEL: key}
         """Of all containers, and of the images that are built."""
 
@@ -157,23 +158,39 @@ class DockerExecutor:
     def clean(self, folder: AttemptFolder) -> None:
         """Remove the attempt's containers; if the engine is away, `sweep` does it later."""
         try:
-            self._remove({ATTEMPT_LABEL: folder.path.name})
+            self._remove(self._own({ATTEMPT_LABEL: folder.path.name}))
         except EngineAway as error:
             self._on_away(error)
         except EngineRefused as error:
-            log.warning("A container of %s is left: %s", folder.path.name, error.detail)
+            log.warning("Containers of %s are left: %s", folder.path.name, error.detail)
 
     def sweep(self, needed: Callable[[], set[str]]) -> None:
         """Remove the containers of attempts that have ended; `needed` names the others."""
-        there = self._engine.containers(self.labels)
+        there = self._own({})
         names = needed()  # after the look: what is created meanwhile is not in it
-        for found in there:
-            if found["Labels"].get(ATTEMPT_LABEL) not in names:
-                self._engine.remove(found["Id"])
+        self._remove([found for found in there if found["Labels"][ATTEMPT_LABEL] not in names])
 
-    def _remove(self, labels: dict[str, str]) -> None:
-        for found in self._engine.containers({**self.labels, **labels}):
-            self._engine.remove(found["Id"])
+    def _own(self, labels: dict[str, str]) -> list[dict[str, Any]]:
+        """The worker's containers that carry some labels.
+
+        Whoever makes a container of an image that was built here, or of what a job's container was
+        kept as, has our labels on it, but not our name.
+        """
+        found = self._engine.containers({**self.labels, **labels})
+        beginning = f"/{self._prefix}"
+        return [
+            one
+            for one in found
+            if ATTEMPT_LABEL in one["Labels"]
+            and any(name.startswith(beginning) for name in one["Names"])
+        ]
+
+    def _remove(self, containers: list[dict[str, Any]]) -> None:
+        for found in containers:
+            try:
+                self._engine.remove(found["Id"])
+            except EngineRefused as error:
+                log.warning("The container %s is left: %s", found["Names"][0], error.detail)
 
     # The steps.
 
@@ -288,7 +305,7 @@ class DockerExecutor:
     # Orders.
 
     def _name(self, folder: AttemptFolder) -> str:
-        return f"dtrain-{self._key}-{folder.path.name}"
+        return f"{self._prefix}{folder.path.name}"
 
     def _order(self, name: str, image: str | None, body: dict[str, Any]) -> ContainerOrder:
         if self._remaps:  # the files of the attempt are those of the user outside

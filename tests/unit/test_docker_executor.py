@@ -1,0 +1,80 @@
+"""What the executor does with an engine whose answers the test chooses."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.scripted_engine import ScriptedEngine, scripted_engine
+
+from dtrain.worker.docker_settings import DockerSettings
+from dtrain.worker.engine import Engine
+from dtrain.worker.executors.base import Host
+from dtrain.worker.executors.docker import DockerExecutor
+from dtrain.worker.spool import WorkerFolder
+
+KEY = "k"
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[ScriptedEngine]:
+    with scripted_engine(tmp_path / "s", {"GET /_ping": (200, None)}) as engine:
+        yield engine
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> WorkerFolder:
+    return WorkerFolder(tmp_path / "worker")
+
+
+@pytest.fixture
+def executor(engine: ScriptedEngine, worker: WorkerFolder) -> DockerExecutor:
+    host = Host(
+        worker_name="worker-1",
+        environments=worker.environments,
+        variables={},
+        python=Path(sys.executable),
+    )
+    settings = DockerSettings(image="a", processes=1000, user=1000)
+    return DockerExecutor(host, settings, worker.path, KEY, Engine(engine.socket))
+
+
+def container(number: str, name: str, **labels: str) -> dict[str, Any]:
+    named = {f"dtrain.{label}": value for label, value in labels.items()}
+    return {"Id": number, "Names": [f"/{name}"], "Labels": {"dtrain.worker": KEY, **named}}
+
+
+def test_containers_that_others_made_of_our_images_are_left(
+    engine: ScriptedEngine, executor: DockerExecutor
+) -> None:
+    found = [
+        container("0", "of-a-built-image"),
+        container("1", "of-a-kept-container", attempt="7-1"),
+        container("2", f"dtrain-{KEY}-7-1", attempt="7-1"),
+        container("3", f"dtrain-{KEY}-8-1", attempt="8-1"),
+        container("4", f"dtrain-{KEY}-9-1-environment", attempt="9-1"),
+    ]
+    engine.answers |= {"GET /containers/json": (200, found), "DELETE /containers/4": (204, None)}
+    engine.answers["DELETE /containers/2"] = 204, None
+    executor.sweep(lambda: {"8-1"})
+    removed = [request for request in engine.asked if request.startswith("DELETE")]
+    assert removed == ["DELETE /containers/2", "DELETE /containers/4"]
+
+
+def test_container_that_cannot_be_removed_keeps_no_other_from_it(
+    engine: ScriptedEngine, executor: DockerExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = [container(str(n), f"dtrain-{KEY}-{n}-1", attempt=f"{n}-1") for n in range(2)]
+    engine.answers |= {
+        "GET /containers/json": (200, found),
+        "DELETE /containers/0": (500, {"message": "device or resource busy"}),
+        "DELETE /containers/1": (204, None),
+    }
+    with caplog.at_level(logging.WARNING):
+        executor.sweep(set)
+    assert engine.asked[-1] == "DELETE /containers/1"
+    assert f"The container /dtrain-{KEY}-0-1 is left: device or resource busy" in caplog.text
