@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 Answer = tuple[int, object]
-"""A status, and what is said as JSON; nothing if None."""
+"""A status, or 0 to break off; and what is said as it is or as JSON, or nothing if None."""
 
 
 class ScriptedEngine:
@@ -21,7 +21,8 @@ class ScriptedEngine:
 
     Args:
         socket: where it is to be reached.
-        answers: by method and path, as in `GET /info`; what is not there is not found.
+        answers: by method and path, as in `GET /info`; what else is asked gets the answer to
+            nothing, or is not found.
     """
 
     def __init__(self, socket: Path, answers: dict[str, Answer | Callable[[], Answer]]) -> None:
@@ -32,7 +33,8 @@ class ScriptedEngine:
     def answer(self, request: str) -> Answer:
         """What it says to a request, which it keeps in mind."""
         self.asked.append(request)
-        found = self.answers.get(request, (404, {"message": "There is no such thing."}))
+        missing = 404, {"message": "There is no such thing."}
+        found = self.answers.get(request, self.answers.get("", missing))
         return found() if callable(found) else found
 
 
@@ -45,7 +47,11 @@ def scripted_engine(socket: Path, answers: dict[str, Any]) -> Iterator[ScriptedE
         def _do(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, said = engine.answer(f"{self.command} {urlsplit(self.path).path}")
-            content = b"" if said is None else json.dumps(said).encode()
+            if not status:
+                self.close_connection = True
+                return
+            content = said if isinstance(said, bytes) else json.dumps(said).encode()
+            content = b"" if said is None else content
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -37,6 +37,7 @@ from .engine_patience import until_done
 from .hierarchies import group_of
 from .layout import read_if_there, write_all, write_durably
 from .ownership import give
+from .say import say
 
 _SLOW = 900.0
 """Seconds for the engine to unpack what a container needs."""
@@ -82,7 +83,7 @@ class StandIn:
     Args:
         folder: of the attempt.
         order: what to run.
-        begun: the file that notes where in the attempt's log the container's log begins.
+        begun: the file that notes how much of the attempt's log is not the container's.
     """
 
     def __init__(self, folder: Path, order: ContainerOrder, begun: str = layout.BEGUN) -> None:
@@ -91,7 +92,11 @@ class StandIn:
         self._name = order.name
         self._engine = Engine(order.socket)
         self._begun = folder / begun
-        self._received = 0
+        size = (folder / layout.LOG).stat().st_size
+        noted = read_if_there(str(self._begun))
+        self._others = size if noted is None else int(noted)
+        """Bytes of the attempt's log that are not the container's."""
+        self._received = max(size - self._others, 0)
         """Bytes of the container's log that are in the attempt's."""
         self._is_doubtful = False
         """Whether the engine went away while the container ran."""
@@ -128,7 +133,21 @@ class StandIn:
 
     def _finished(self) -> dict[str, Any]:
         """The state of the container once it has ended, whatever the engine does meanwhile."""
-        return until_done(self._followed, self._doubt)
+        return until_done(self._followed, self._doubt, self._say)
+
+    def _say(self, line: str) -> None:
+        """Say something beside the container, to be told from what it writes by whoever comes next.
+
+        It is counted before it is said: who is killed in between has a line twice, and loses none.
+        """
+        with contextlib.suppress(OSError):
+            self._others += len(line.encode(errors="replace")) + 1
+            if self._begun.exists():
+                self._note()
+            say(line)
+
+    def _note(self) -> None:
+        write_durably(str(self._begun), b"%d" % self._others)
 
     def _doubt(self, error: EngineAway) -> None:
         is_slow = isinstance(error.__cause__, TimeoutError)  # one that is slow has ended nothing
@@ -194,8 +213,8 @@ class StandIn:
 
     def _begin(self) -> None:
         """Start the container, and write what it writes from its first byte on."""
-        size = (self._folder / layout.LOG).stat().st_size
-        write_durably(str(self._begun), b"%d" % size)
+        self._is_doubtful = False
+        self._note()
         path = f"/containers/{self._name}/attach"
         attach = {"stream": 1, "stdout": 1, "stderr": 1}
         with self._engine.ending(self._name, "next-exit") as ending:
@@ -209,9 +228,6 @@ class StandIn:
 
     def _take_up(self) -> None:
         """Go on with a container that was started before."""
-        begun = int(read_if_there(str(self._begun)) or 0)
-        if not self._received:
-            self._received = (self._folder / layout.LOG).stat().st_size - begun
         path = f"/containers/{self._name}/logs"
         follow = {"follow": 1, "stdout": 1, "stderr": 1}
         with self._engine.ending(self._name, "not-running") as ending:
