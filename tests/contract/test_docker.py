@@ -314,6 +314,42 @@ def test_container_outlives_its_shim(bench: Bench) -> None:
     assert folder.log.read_text() == "".join(f"line {n}\n" for n in range(150))
 
 
+def test_both_streams_of_an_image_are_taken_up_where_they_were(bench: Bench) -> None:
+    """What is written of a line that has not ended, too."""
+    code = (
+        "import sys, time\n"
+        "for n in range(150):\n"
+        "    print('line', n, flush=True)\n"
+        "    print('half', end=' ', file=sys.stderr, flush=True)\n"
+        "    time.sleep(0.02)\n"
+    )
+    command = 'CMD ["python3", "main.py"]'
+    dockerfile = f"FROM python:3.9-slim\nWORKDIR /app\nCOPY . .\n{command}\n"
+    running = bench.start({"main.py": code, "Dockerfile": dockerfile})
+    wait_for_log(running.folder, b"line 20\nhalf ")
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait(PATIENCE)
+    again = resume(running.folder, bench.executor)
+    assert again is not None
+    assert ended(again).exit_code == 0
+    expected = "half ".join(f"line {n}\n" for n in range(150)) + "half "
+    log = running.folder.log.read_text()
+    assert log[log.index("line 0\n") :] == expected
+
+
+@pytest.mark.parametrize("args", [[], ["b c"]], ids=["alone", "arguments"])
+def test_image_without_a_shell_runs_its_command_all_the_same(bench: Bench, args: list[str]) -> None:
+    dockerfile = (
+        "FROM python:3.9-slim\nCOPY main.py /\n"
+        'RUN ["/usr/bin/python3", "-c", "import os; os.unlink(\'/bin/sh\')"]\n'
+        'ENTRYPOINT ["python3", "/main.py"]\nCMD ["a"]\n'
+    )
+    files = {"main.py": "import sys; print(sys.argv[1:])", "Dockerfile": dockerfile}
+    _, record, log = bench.run(files, args=args)
+    assert record.exit_code == 0, log
+    assert log.endswith(f"\n{['a', *args]}\n")
+
+
 def test_nothing_is_resumed_of_an_attempt_without_a_container(bench: Bench) -> None:
     folder = bench.run("")[0]
     assert adopt(folder) is None

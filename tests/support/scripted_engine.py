@@ -57,7 +57,7 @@ def scripted_engine(socket: Path, answers: dict[str, Any]) -> Iterator[ScriptedE
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_DELETE = do_PUT = _do  # noqa: N815 -- as `http.server` calls them
+        do_GET = do_HEAD = do_POST = do_DELETE = do_PUT = _do  # noqa: N815 -- as `http.server` calls them
 
         def log_message(self, *_: object) -> None:
             """Nothing."""

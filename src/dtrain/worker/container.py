@@ -22,7 +22,6 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from . import cgroups, layout
 from .engine import Engine, EngineAway, EngineRefused, Query, output, read
 from .engine_patience import until_done
 from .hierarchies import group_of
+from .image_command import SHELL, command_with, merged
 from .layout import read_if_there, write_all, write_durably
 from .ownership import give
 from .say import say
@@ -47,8 +47,6 @@ _KILLED = 128 + signal.SIGKILL
 _FULL = 0.99
 """The part of its memory that a container has used that the kernel ends for want of more."""
 _NO_ROOM = "no space left on device"
-_SHELL = ["/bin/sh", "-c"]
-"""What the engine makes of a command that is no list."""
 _SIGNALS = range(129, 193)
 """Exit codes that stand for a signal, as a container cannot say it otherwise."""
 
@@ -180,11 +178,36 @@ class StandIn:
         user = self._user()
         body = {**order.body, "Image": image, "User": f"{user}:{user}", "HostConfig": host}
         config = (self._engine.image(image) or {}).get("Config") or {}
-        if order.args:
-            body |= _command_with(order.args, config)
-        self._slow("/containers/create", body, {"name": self._name})
+        if "Entrypoint" in body:
+            self._make(body)
+        else:
+            self._make_own(body, command_with(order.args, config))
         if order.opens_folder and config.get("WorkingDir", "/") not in {"", "/"}:
             self._open_folder(config["WorkingDir"])
+
+    def _make(self, body: dict[str, Any]) -> None:
+        self._slow("/containers/create", body, {"name": self._name})
+
+    def _make_own(self, body: dict[str, Any], command: dict[str, list[str]]) -> None:
+        """Make it with the image's own command, all of whose output is one stream if possible.
+
+        Of two streams an engine's log tells neither their order nor what they had of a line.
+        """
+        if any(command.values()):
+            self._make({**body, **merged(command)})
+            if self._has(SHELL):
+                return
+            self._engine.remove(self._name)
+        self._make({**body, **command})
+
+    def _has(self, path: str) -> bool:
+        """Whether there is something at a path in the container."""
+        place = f"/containers/{self._name}/archive"
+        try:
+            with self._engine.open("HEAD", place, query={"path": path}):
+                return True
+        except EngineRefused:
+            return False
 
     def _slow(self, path: str, body: object = None, query: Query | None = None) -> None:
         """Have the engine do what may take it minutes with a large image."""
@@ -228,15 +251,21 @@ class StandIn:
 
     def _take_up(self) -> None:
         """Go on with a container that was started before."""
-        path = f"/containers/{self._name}/logs"
-        follow = {"follow": 1, "stdout": 1, "stderr": 1}
         with self._engine.ending(self._name, "not-running") as ending:
-            with self._engine.open("GET", path, timeout=None, query=follow) as stream:
-                if self._wish is not None:
-                    self._end(self._wish)
-                self._memory.start()
-                self._pump(stream, skipped=self._received)
+            if self._wish is not None:
+                self._end(self._wish)
+            self._memory.start()
+            self._read_log(follow=1)
             read(ending)
+        # Who follows a log is not told of a last line without an end by every engine.
+        self._read_log(follow=0)
+
+    def _read_log(self, follow: int) -> None:
+        """Write what the engine has noted and is not yet written, or is noted from now on, too."""
+        path = f"/containers/{self._name}/logs"
+        query = {"follow": follow, "stdout": 1, "stderr": 1}
+        with self._engine.open("GET", path, timeout=None, query=query) as stream:
+            self._pump(stream, skipped=self._received)
 
     def _pump(self, stream: http.client.HTTPResponse, skipped: int = 0) -> None:
         with contextlib.suppress(EngineAway):  # what waits for the end says so as well
@@ -269,16 +298,6 @@ class StandIn:
         with contextlib.suppress(EngineAway):
             return bool(self._engine.info().get("LiveRestoreEnabled")) or self._engine.is_podman()
         return False
-
-
-def _command_with(args: list[str], config: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The command of an image with arguments behind it, also where a shell has to hand them on."""
-    entrypoint, command = config.get("Entrypoint") or [], config.get("Cmd") or []
-    if entrypoint[:-1] == _SHELL:
-        return {"Entrypoint": [*_SHELL, f'{entrypoint[-1]} "$@"', "sh"], "Cmd": args}
-    if command[:-1] == _SHELL and not entrypoint:
-        return {"Cmd": [*_SHELL, f'{command[-1]} "$@"', "sh", *args]}
-    return {"Cmd": [*command, *args]}
 
 
 class _Memory:
