@@ -241,6 +241,26 @@ def test_arguments_are_behind_the_command_of_the_image(bench: Bench, command: st
     assert log.endswith("\n1000 ['--fast', 'a b']\n")
 
 
+@pytest.mark.parametrize(
+    ("command", "number"), [('CMD ["python3", "main.py"]', 2), ("", 15)], ids=["own", "ours"]
+)
+def test_image_says_how_its_command_is_asked_to_end(
+    bench: Bench, command: str, number: int
+) -> None:
+    code = (
+        "import signal, sys, time\n"
+        "for n in (2, 15): signal.signal(n, lambda n, _: sys.exit(f'by {n}'))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(3600)\n"
+    )
+    dockerfile = f"FROM python:3.9-slim\nCOPY . .\nSTOPSIGNAL SIGINT\n{command}\n"
+    running = bench.start({"main.py": code, "Dockerfile": dockerfile})
+    wait_for_log(running.folder, b"ready\n")
+    running.stop(Cause.CANCELLED)
+    assert ended(running).exit_code == 1
+    assert running.folder.log.read_text().endswith(f"ready\nby {number}\n")
+
+
 def test_words_of_a_build_need_not_be_text(bench: Bench) -> None:
     bench.executor = bench.make(CLASSIC)
     dockerfile = "FROM python:3.9-slim\nRUN printf 'caf\\303\\251 \\377\\n'\n"

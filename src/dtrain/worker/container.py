@@ -124,9 +124,10 @@ class StandIn:
 
     def _end(self, number: str) -> None:
         self._wish = number
-        with contextlib.suppress(EngineAway):  # it is told when the engine is back
-            self._engine.send(self._name, number)
-            if number == "SIGTERM":
+        with contextlib.suppress(EngineAway, EngineRefused):  # it is told when the engine is back
+            asks = number == "SIGTERM"
+            self._engine.send(self._name, self._engine.stop_signal(self._name) if asks else number)
+            if asks:
                 self._engine.send(self._name, "SIGCONT")
 
     def _finished(self) -> dict[str, Any]:

@@ -109,6 +109,7 @@ def environment_order(
         "Cmd": _arguments(work, file),
         "Env": [f"{name}={value}" for name, value in {**settings, **own}.items()],
         "WorkingDir": WORK,
+        "StopSignal": "SIGTERM",
         "HostConfig": host,
     }
     return EnvironmentOrder(

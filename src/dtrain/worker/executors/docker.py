@@ -269,7 +269,7 @@ class DockerExecutor:
             path = f"PATH={ENVIRONMENT}/bin:$PATH\nexport PATH\n" if has_environment else ""
             script = _MERGED + path + (_SHELL if entry.endswith(".sh") else _python(spec.python))
             body |= {"Entrypoint": ["/bin/sh", "-c", script, "sh"], "Cmd": [entry, *spec.args]}
-            body["WorkingDir"] = WORK
+            body |= {"WorkingDir": WORK, "StopSignal": "SIGTERM"}
         if has_environment:
             environment = mount(str(folder.venv), ENVIRONMENT, read_only=True)
             body["HostConfig"]["Mounts"].append(environment)
