@@ -93,6 +93,7 @@ def test_fork_bomb_is_held_and_leaves_nothing(bench: Bench) -> None:
     running.stop(Cause.CANCELLED, at_once=True)
     record = ended(running)
     assert record.cause is Cause.CANCELLED
+    bench.executor.clean(running.folder)
     assert left_containers(bench.engine, bench.key) == []
 
 
@@ -374,8 +375,22 @@ def test_nothing_is_resumed_of_an_attempt_without_a_container(bench: Bench) -> N
     folder = bench.run("")[0]
     assert adopt(folder) is None
     assert resume(folder, bench.executor) is None
-    (folder.path / "exit.json").unlink()
+    bench.executor.clean(folder)
+    for name in ("exit.json", "outcome.json"):
+        (folder.path / name).unlink()
     assert resume(folder, bench.executor) is None
+
+
+def test_end_of_a_container_outlives_its_shim(bench: Bench) -> None:
+    """All that is kept of it is the container."""
+    folder, record, log = bench.run("print('runs', end=''); raise SystemExit(7)")
+    for name in ("exit.json", "outcome.json"):
+        (folder.path / name).unlink()
+    folder.log.write_text(log[:2])
+    again = resume(folder, bench.executor)
+    assert again is not None
+    assert ended(again).exit_code == record.exit_code == 7
+    assert folder.log.read_text() == "runs"
 
 
 @pytest.mark.parametrize("step", ["image", "environment"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.disks import fill
 from support.processes import wait_for
 from support.scripted_engine import ScriptedEngine, scripted_engine
 
@@ -134,3 +137,34 @@ def test_container_that_is_started_anew_owes_nothing_to_an_engine_before(
         engine.answers["POST /containers/c/start"] = 204, None
         assert program.wait(60) == 0
     assert json.loads((folder / "outcome.json").read_text())["cause"] == "exited"
+
+
+def test_end_is_noted_on_a_full_disk(
+    folder: Path, engine: ScriptedEngine, small_disk: Path
+) -> None:
+    moved = shutil.copytree(folder, small_disk / "attempt")
+    (moved / "begun").write_text("6")
+    filled = threading.Event()
+
+    def runs() -> tuple[int, object]:
+        if not filled.is_set():
+            fill(small_disk / "filler")
+            filled.set()
+        return 200, {"State": ENDED, "Config": {}}
+
+    engine.answers |= {**has_run(b""), "GET /containers/c/json": runs}
+    outcome = ending(moved)
+    assert (outcome["cause"], outcome["exit_code"]) == ("exited", 0)
+
+
+def test_end_that_was_noted_once_stays(folder: Path, engine: ScriptedEngine) -> None:
+    """Its container is read once more: what it wrote last may not be in the log."""
+    (folder / "begun").write_text("6")
+    noted = {"cause": "out_of_memory", "exit_code": 1, "peak_memory": 3}
+    (folder / "outcome.json").write_text(json.dumps(noted))
+    engine.answers |= has_run(b"last words")
+    assert ending(folder) == noted
+    assert (folder / "log").read_bytes() == b"early\nlast words"
+    engine.answers["GET /containers/c/json"] = 404, {}
+    assert ending(folder) == noted
+    assert not any(request.startswith("DELETE") for request in engine.asked)

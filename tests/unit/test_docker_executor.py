@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from support.scripted_engine import ScriptedEngine, scripted_engine
+from support.attempts import new_attempt, script, step
+from support.scripted_engine import Answer, ScriptedEngine, scripted_engine
 
 from dtrain.worker.docker_settings import DockerSettings
 from dtrain.worker.engine import Engine
 from dtrain.worker.executors.base import Host
 from dtrain.worker.executors.docker import DockerExecutor
-from dtrain.worker.spool import WorkerFolder
+from dtrain.worker.processes import boot_id
+from dtrain.worker.records import ShimRecord
+from dtrain.worker.spool import AttemptFolder, WorkerFolder
 
 KEY = "k"
 
@@ -78,3 +84,49 @@ def test_container_that_cannot_be_removed_keeps_no_other_from_it(
         executor.sweep(set)
     assert engine.asked[-1] == "DELETE /containers/1"
     assert f"The container /dtrain-{KEY}-0-1 is left: device or resource busy" in caplog.text
+
+
+@pytest.fixture
+def killed(worker: WorkerFolder) -> AttemptFolder:
+    """An attempt whose shim was killed a minute after it had begun, while its container ran."""
+    folder = new_attempt(worker)
+    plan = script(folder, "", time_limit=100.0)
+    plan = msgspec.structs.replace(plan, steps=[step(folder, "image", ""), *plan.steps])
+    record = ShimRecord(pid=1, ticks=1, boot_id=boot_id(), mark="m")
+    for name, content in (("plan.json", plan), ("shim.json", record)):
+        (folder.path / name).write_bytes(msgspec.json.encode(content))
+    a_minute_ago = time.time() - 60
+    os.utime(folder.path / "shim.json", (a_minute_ago, a_minute_ago))
+    (folder.path / "begun").write_text("0")
+    return folder
+
+
+RUNS = 200, {"State": {"Status": "running", "StartedAt": "2020-01-01T00:00:00.0Z"}}
+
+
+@pytest.mark.parametrize("answer", [RUNS, (0, None), (500, {})], ids=["runs", "away", "trouble"])
+def test_container_that_was_started_is_gone_on_with(
+    engine: ScriptedEngine, executor: DockerExecutor, killed: AttemptFolder, answer: Answer
+) -> None:
+    """Also where the engine is away: what stands in for the container waits for it."""
+    engine.answers[f"GET /containers/dtrain-{KEY}-1-1/json"] = answer
+    plan = executor.resume(killed)
+    assert plan is not None
+    assert [step.name for step in plan.steps] == ["main"]
+    assert plan.time_limit == pytest.approx(40, abs=10)
+
+
+def test_end_that_is_known_is_gone_on_with(executor: DockerExecutor, killed: AttemptFolder) -> None:
+    assert executor.resume(killed) is None, "its container is gone"
+    (killed.path / "outcome.json").write_text("{}")
+    assert executor.resume(killed) is not None
+
+
+@pytest.mark.parametrize("answer", [RUNS, (0, None)], ids=["runs", "away"])
+def test_nothing_is_gone_on_with_that_has_not_begun(
+    engine: ScriptedEngine, executor: DockerExecutor, killed: AttemptFolder, answer: Answer
+) -> None:
+    """A container of this name is then of an attempt with another server."""
+    engine.answers[f"GET /containers/dtrain-{KEY}-1-1/json"] = answer
+    (killed.path / "begun").unlink()
+    assert executor.resume(killed) is None

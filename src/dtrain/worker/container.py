@@ -1,7 +1,8 @@
 """The program that stands in for a container: a step of a plan, under the attempt's shim.
 
 It creates the container and starts it, writes what the container writes, passes on the wish to end,
-leaves in a file how the container ended, and removes it:
+and leaves in a file how the container ended. The container is left to the executor, which removes
+it when that is kept: until then another of these programs can find it out again.
 
     SIGTERM     asks the container to end, as `docker stop` does
     SIGQUIT     kills it
@@ -33,6 +34,7 @@ from dtrain.protocol.states import Cause
 from . import cgroups, layout
 from .engine import Engine, EngineAway, EngineRefused, Query, output, read
 from .engine_patience import until_done
+from .exit_file import ExitFile
 from .hierarchies import group_of
 from .image_command import SHELL, command_with, merged
 from .layout import read_if_there, write_all, write_durably
@@ -76,7 +78,7 @@ class _Lost(DTrainError):
 
 
 class StandIn:
-    """One container, from its creation to its removal.
+    """One container, from its creation to its end.
 
     Args:
         folder: of the attempt.
@@ -352,10 +354,11 @@ def main(arguments: list[str]) -> int:
     """Run the container of the attempt whose folder is given; the exit status."""
     folder = Path(arguments[0])
     order = msgspec.json.decode((folder / layout.CONTAINER).read_bytes(), type=ContainerOrder)
-    stand_in = StandIn(folder, order)
-    outcome = stand_in.run()
-    write_durably(str(folder / layout.OUTCOME), msgspec.json.encode(outcome))
-    stand_in.remove()
+    file = ExitFile(str(folder / layout.OUTCOME))
+    told = StandIn(folder, order).run()
+    noted = read_if_there(str(folder / layout.OUTCOME))  # by one that was killed then
+    outcome = told if noted is None else msgspec.json.decode(noted, type=dict[str, Any])
+    file.write(msgspec.json.encode(outcome))
     return int(outcome.get("exit_code", 1)) % 256
 
 

@@ -12,7 +12,6 @@ command, and for all other images, the entry is run by the image's Python.
 
 from __future__ import annotations
 
-import datetime
 import logging
 import sys
 import time
@@ -139,21 +138,32 @@ class DockerExecutor:
         )
 
     def resume(self, folder: AttemptFolder) -> Plan | None:
-        """Go on with the container, unless it has ended with the machine."""
-        if folder.shim_of_this_boot is None:
-            return None
-        try:
-            state = self._engine.state(self._name(folder))
-        except DTrainError:
-            return None
+        """Go on with the container, or with how it ended, unless that was with the machine."""
         plan = read_if_there(str(folder.path / layout.PLAN))
-        if state is None or state["Status"] == "created" or plan is None:
+        has_begun = (folder.path / layout.BEGUN).exists()
+        if folder.shim_of_this_boot is None or not has_begun or plan is None:
+            return None
+        if not self._is_left(folder):
             return None
         kept = msgspec.json.decode(plan, type=Plan)
         limit = kept.time_limit
-        if limit is not None:
-            limit = max(limit - _seconds_since(state["StartedAt"]), 0.0)
+        if limit is not None:  # of a plan's steps, since its shim has begun
+            began = (folder.path / layout.SHIM).stat().st_mtime
+            limit = max(limit - (time.time() - began), 0.0)
         return msgspec.structs.replace(kept, steps=kept.steps[-1:], time_limit=limit)
+
+    def _is_left(self, folder: AttemptFolder) -> bool:
+        """Whether a container that was started is there, or it is known how it ended."""
+        if (folder.path / layout.OUTCOME).exists():
+            return True
+        try:
+            state = self._engine.state(self._name(folder))
+        except EngineRefused:
+            return True  # what stands in for the container waits, and finds out
+        except EngineAway as error:
+            self._on_away(error)
+            return True
+        return state is not None and state["Status"] != "created"
 
     def clean(self, folder: AttemptFolder) -> None:
         """Remove the attempt's containers; if the engine is away, `sweep` does it later."""
@@ -346,9 +356,3 @@ def _requirements(folder: AttemptFolder) -> str | None:
 
 def _write(folder: AttemptFolder, name: str, order: msgspec.Struct) -> None:
     layout.write_durably(str(folder.path / name), msgspec.json.encode(order))
-
-
-def _seconds_since(moment: str) -> float:
-    """Seconds since a moment as the engine writes it, with nanoseconds."""
-    began = datetime.datetime.fromisoformat(f"{moment[:19]}+00:00")
-    return time.time() - began.timestamp()
