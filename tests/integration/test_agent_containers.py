@@ -211,6 +211,7 @@ def test_engine_that_is_missing_is_told_and_noticed_when_it_comes(
         {"main.py": "print(open('/etc/debian_version').read())"}, image="python:3.9-slim"
     )
     assert server.wait_until_ended(job).finishes[0].exit_code == 0
+    wait_for(lambda: containers(home, container_engine) == [], "the container to go")
 
     socket.unlink()
     server.wait(lambda: Executor.DOCKER not in server.polls[-1].capacity.executors, "the end of it")
