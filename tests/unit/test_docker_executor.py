@@ -86,6 +86,36 @@ def test_container_that_cannot_be_removed_keeps_no_other_from_it(
     assert f"The container /dtrain-{KEY}-0-1 is left: device or resource busy" in caplog.text
 
 
+def test_limits_that_the_engine_lacks_are_left_out_and_told_once(
+    engine: ScriptedEngine,
+    executor: DockerExecutor,
+    worker: WorkerFolder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = new_attempt(worker, {"main.py": ""}, memory_gb=1, cpus=2)
+    engine.answers["GET /images/a/json"] = 200, {"Id": "sha256:1"}
+
+    def limits() -> set[str]:
+        executor.start()
+        executor.prepare(folder)
+        order = msgspec.json.decode((folder.path / "container.json").read_bytes())
+        return {"Memory", "MemorySwap", "NanoCpus", "PidsLimit"} & {*order["body"]["HostConfig"]}
+
+    has_all = {"MemoryLimit": True, "CpuCfsPeriod": True, "CpuCfsQuota": True, "PidsLimit": True}
+    for info in ({}, has_all):
+        engine.answers["GET /info"] = 200, info
+        assert limits() == {"Memory", "MemorySwap", "NanoCpus", "PidsLimit"}
+    engine.answers["GET /info"] = 200, {**has_all, "CpuCfsPeriod": False, "CpuCfsQuota": False}
+    for _ in range(2):
+        assert limits() == {"Memory", "MemorySwap", "PidsLimit"}
+    engine.answers["GET /info"] = 200, dict.fromkeys(has_all, False)
+    assert limits() == set()
+    assert [record.message.split(" of containers")[0] for record in caplog.records] == [
+        "The container engine cannot limit the processors",
+        "The container engine cannot limit the memory and processors and processes",
+    ]
+
+
 @pytest.fixture
 def killed(worker: WorkerFolder) -> AttemptFolder:
     """An attempt whose shim was killed a minute after it had begun, while its container ran."""

@@ -33,6 +33,7 @@ from dtrain.worker.container_body import (
     WORK,
     WORKER_LABEL,
     container_body,
+    lacking_limits,
     limits_of,
     mount,
     variables_of,
@@ -119,6 +120,17 @@ class DockerExecutor:
         self._remaps = any("name=userns" in option for option in options)
         if self._rootless or info.get("CgroupDriver") != "cgroupfs":  # no place of ours is its
             self._settings = msgspec.structs.replace(self._settings, parent=None)
+        self._note_lacking(lacking_limits(info))
+
+    def _note_lacking(self, lacking: tuple[str, ...]) -> None:
+        """Go without limits that the engine does not have; that is said, once."""
+        if lacking and lacking != self._settings.lacking:
+            log.warning(
+                "The container engine cannot limit the %s of containers, so jobs run in them"
+                " without; see docs/containers.md for how a rootless engine is given the means.",
+                " and ".join(lacking),
+            )
+        self._settings = msgspec.structs.replace(self._settings, lacking=lacking)
 
     def prepare(self, folder: AttemptFolder) -> Plan:
         """Make a plan: the image if it is not there, the environment if it has any, the job."""
