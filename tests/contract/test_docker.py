@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.attempts import ended, new_attempt, wait_for_log
-from support.contained import COUNTS, Bench
+from support.contained import COUNTS, OWNERS, Bench
 from support.containers import DOCKERFILE, TestEngine, left_containers
 from support.packages import make_wheel
 from support.processes import PATIENCE, wait_for
@@ -212,8 +212,11 @@ def test_dockerfile_of_the_manual_is_built_once_and_run(bench: Bench, path: str)
 @pytest.mark.parametrize("path", [CLASSIC, "/usr/bin:/bin"], ids=["classic", "buildkit"])
 def test_dockerfile_that_fails_says_why(bench: Bench, path: str) -> None:
     bench.executor = bench.make(path)
-    dockerfile = "FROM python:3.9-slim\nRUN echo the reason && exit 3\n"
+    dockerfile = "FROM python:3.9-slim\nARG SOURCE_DATE_EPOCH\nARG AWS_SECRET_ACCESS_KEY\n"
+    dockerfile += "RUN env; echo the reason $SOURCE_DATE_EPOCH && exit 3\n"
     _, record, log = bench.run({"main.py": "", "Dockerfile": dockerfile})
+    assert OWNERS["AWS_SECRET_ACCESS_KEY"] not in log
+    assert "the reason\n" in log, "and no time of the machine's"
     assert record.cause is Cause.IMAGE_FAILED
     assert "the reason" in log
     assert "3" in log.splitlines()[-1] or "code: 3" in log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -24,6 +25,12 @@ from dtrain.worker.records import ShimRecord
 from dtrain.worker.spool import AttemptFolder, WorkerFolder
 
 KEY = "k"
+VARIABLES = {
+    "DOCKER_CONFIG": "/etc/docker-of-mine",
+    "AWS_PROFILE": "lab",
+    "GNUPGHOME": "/keys",
+    "DTRAIN_WORKER_TOKEN": "secret",
+}
 
 
 @pytest.fixture
@@ -42,7 +49,7 @@ def executor(engine: ScriptedEngine, worker: WorkerFolder) -> DockerExecutor:
     host = Host(
         worker_name="worker-1",
         environments=worker.environments,
-        variables={},
+        variables=VARIABLES,
         python=Path(sys.executable),
     )
     settings = DockerSettings(image="a", processes=1000, user=1000)
@@ -116,15 +123,27 @@ def test_limits_that_the_engine_lacks_are_left_out_and_told_once(
     ]
 
 
+def test_credentials_are_for_the_step_that_gets_the_image_alone(
+    executor: DockerExecutor, worker: WorkerFolder
+) -> None:
+    folder = new_attempt(worker, {"main.py": ""})
+    image, main = executor.prepare(folder).steps
+    assert VARIABLES.items() - image.env.items() == {("DTRAIN_WORKER_TOKEN", "secret")}
+    assert image.env["TMPDIR"] == str(folder.tmp)
+    assert not VARIABLES.keys() & main.env.keys()
+    assert b"lab" not in (folder.path / "container.json").read_bytes()
+
+
 @pytest.fixture
 def killed(worker: WorkerFolder) -> AttemptFolder:
     """An attempt whose shim was killed a minute after it had begun, while its container ran."""
     folder = new_attempt(worker)
     plan = script(folder, "", time_limit=100.0)
-    plan = msgspec.structs.replace(plan, steps=[step(folder, "image", ""), *plan.steps])
+    image = step(folder, "image", "", env={"NOT_UTF_8": "\udcff"})
+    plan = msgspec.structs.replace(plan, steps=[image, *plan.steps])
     record = ShimRecord(pid=1, ticks=1, boot_id=boot_id(), mark="m")
     for name, content in (("plan.json", plan), ("shim.json", record)):
-        (folder.path / name).write_bytes(msgspec.json.encode(content))
+        (folder.path / name).write_text(json.dumps(msgspec.to_builtins(content)))
     a_minute_ago = time.time() - 60
     os.utime(folder.path / "shim.json", (a_minute_ago, a_minute_ago))
     (folder.path / "begun").write_text("0")

@@ -12,6 +12,7 @@ command, and for all other images, the entry is run by the image's Python.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -49,7 +50,7 @@ from dtrain.worker.package_settings import network_variables
 from dtrain.worker.spool import AttemptFolder
 
 from .base import Host, Plan, PrepareFailed, Step
-from .variables import preparation_variables
+from .variables import own_variables, preparation_variables
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class DockerExecutor:
             return None
         if not self._is_left(folder):
             return None
-        kept = msgspec.json.decode(plan, type=Plan)
+        kept = msgspec.convert(json.loads(plan), Plan)  # as it was written, also what is no UTF-8
         limit = kept.time_limit
         if limit is not None:  # of a plan's steps, since its shim has begun
             began = (folder.path / layout.SHIM).stat().st_mtime
@@ -252,9 +253,9 @@ class DockerExecutor:
             memory=limits_of(folder, self._settings)[0],
         )
         _write(folder, "image.json", order)
-        return self._step(
-            folder, "image", "images", Cause.IMAGE_FAILED, _IMAGE_LIMIT, stands_in=False
-        )
+        step = self._step(folder, "image", "images", Cause.IMAGE_FAILED, _IMAGE_LIMIT)
+        own = own_variables(self._host, folder)
+        return msgspec.structs.replace(step, env=own, stands_in=False)
 
     def _environment(self, folder: AttemptFolder, image: str | None, file: str) -> Step:
         body = container_body(folder, self._settings, self.labels)
@@ -309,8 +310,6 @@ class DockerExecutor:
         module: str,
         failure: Cause | None,
         limit: float | None,
-        *,
-        stands_in: bool = True,
     ) -> Step:
         """A step that is a program of ours, which finds its order in the folder."""
         return Step(
@@ -321,7 +320,7 @@ class DockerExecutor:
             failure=failure,
             time_limit=limit,
             confined=False,
-            stands_in=stands_in,
+            stands_in=True,
         )
 
     # Orders.
