@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.attempts import ended, new_attempt, wait_for_log
-from support.contained import COUNTS, Bench
+from support.contained import COUNTS, OWNERS, Bench
 from support.containers import DOCKERFILE, TestEngine, left_containers
 from support.packages import make_wheel
 from support.processes import PATIENCE, wait_for
@@ -93,6 +93,7 @@ def test_fork_bomb_is_held_and_leaves_nothing(bench: Bench) -> None:
     running.stop(Cause.CANCELLED, at_once=True)
     record = ended(running)
     assert record.cause is Cause.CANCELLED
+    bench.executor.clean(running.folder)
     assert left_containers(bench.engine, bench.key) == []
 
 
@@ -125,6 +126,8 @@ def test_requirements_are_installed_once_and_shared(bench: Bench) -> None:
     files = {
         "main.py": "import os, parrot; print(parrot.__file__); os.system('squawk')",
         "requirements.txt": "parrot>=1  # any\n",
+        # What all jobs share is not made by what one of them calls pip.
+        **dict.fromkeys(("pip/__init__.py", "pip/__main__.py", "venv.py"), "raise SystemExit(3)"),
     }
     _, record, log = bench.run(files)
     assert record.exit_code == 0, log
@@ -209,8 +212,11 @@ def test_dockerfile_of_the_manual_is_built_once_and_run(bench: Bench, path: str)
 @pytest.mark.parametrize("path", [CLASSIC, "/usr/bin:/bin"], ids=["classic", "buildkit"])
 def test_dockerfile_that_fails_says_why(bench: Bench, path: str) -> None:
     bench.executor = bench.make(path)
-    dockerfile = "FROM python:3.9-slim\nRUN echo the reason && exit 3\n"
+    dockerfile = "FROM python:3.9-slim\nARG SOURCE_DATE_EPOCH\nARG AWS_SECRET_ACCESS_KEY\n"
+    dockerfile += "RUN env; echo the reason $SOURCE_DATE_EPOCH && exit 3\n"
     _, record, log = bench.run({"main.py": "", "Dockerfile": dockerfile})
+    assert OWNERS["AWS_SECRET_ACCESS_KEY"] not in log
+    assert "the reason\n" in log, "and no time of the machine's"
     assert record.cause is Cause.IMAGE_FAILED
     assert "the reason" in log
     assert "3" in log.splitlines()[-1] or "code: 3" in log
@@ -237,6 +243,26 @@ def test_arguments_are_behind_the_command_of_the_image(bench: Bench, command: st
     _, record, log = bench.run(files, args=["--fast", "a b"])
     assert record.exit_code == 0, log
     assert log.endswith("\n1000 ['--fast', 'a b']\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "number"), [('CMD ["python3", "main.py"]', 2), ("", 15)], ids=["own", "ours"]
+)
+def test_image_says_how_its_command_is_asked_to_end(
+    bench: Bench, command: str, number: int
+) -> None:
+    code = (
+        "import signal, sys, time\n"
+        "for n in (2, 15): signal.signal(n, lambda n, _: sys.exit(f'by {n}'))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(3600)\n"
+    )
+    dockerfile = f"FROM python:3.9-slim\nCOPY . .\nSTOPSIGNAL SIGINT\n{command}\n"
+    running = bench.start({"main.py": code, "Dockerfile": dockerfile})
+    wait_for_log(running.folder, b"ready\n")
+    running.stop(Cause.CANCELLED)
+    assert ended(running).exit_code == 1
+    assert running.folder.log.read_text().endswith(f"ready\nby {number}\n")
 
 
 def test_words_of_a_build_need_not_be_text(bench: Bench) -> None:
@@ -312,12 +338,62 @@ def test_container_outlives_its_shim(bench: Bench) -> None:
     assert folder.log.read_text() == "".join(f"line {n}\n" for n in range(150))
 
 
+def test_both_streams_of_an_image_are_taken_up_where_they_were(bench: Bench) -> None:
+    """What is written of a line that has not ended, too."""
+    code = (
+        "import sys, time\n"
+        "for n in range(150):\n"
+        "    print('line', n, flush=True)\n"
+        "    print('half', end=' ', file=sys.stderr, flush=True)\n"
+        "    time.sleep(0.02)\n"
+    )
+    command = 'CMD ["python3", "main.py"]'
+    dockerfile = f"FROM python:3.9-slim\nWORKDIR /app\nCOPY . .\n{command}\n"
+    running = bench.start({"main.py": code, "Dockerfile": dockerfile})
+    wait_for_log(running.folder, b"line 20\nhalf ")
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait(PATIENCE)
+    again = resume(running.folder, bench.executor)
+    assert again is not None
+    assert ended(again).exit_code == 0
+    expected = "half ".join(f"line {n}\n" for n in range(150)) + "half "
+    log = running.folder.log.read_text()
+    assert log[log.index("line 0\n") :] == expected
+
+
+@pytest.mark.parametrize("args", [[], ["b c"]], ids=["alone", "arguments"])
+def test_image_without_a_shell_runs_its_command_all_the_same(bench: Bench, args: list[str]) -> None:
+    dockerfile = (
+        "FROM python:3.9-slim\nCOPY main.py /\n"
+        'RUN ["/usr/bin/python3", "-c", "import os; os.unlink(\'/bin/sh\')"]\n'
+        'ENTRYPOINT ["python3", "/main.py"]\nCMD ["a"]\n'
+    )
+    files = {"main.py": "import sys; print(sys.argv[1:])", "Dockerfile": dockerfile}
+    _, record, log = bench.run(files, args=args)
+    assert record.exit_code == 0, log
+    assert log.endswith(f"\n{['a', *args]}\n")
+
+
 def test_nothing_is_resumed_of_an_attempt_without_a_container(bench: Bench) -> None:
     folder = bench.run("")[0]
     assert adopt(folder) is None
     assert resume(folder, bench.executor) is None
-    (folder.path / "exit.json").unlink()
+    bench.executor.clean(folder)
+    for name in ("exit.json", "outcome.json"):
+        (folder.path / name).unlink()
     assert resume(folder, bench.executor) is None
+
+
+def test_end_of_a_container_outlives_its_shim(bench: Bench) -> None:
+    """All that is kept of it is the container."""
+    folder, record, log = bench.run("print('runs', end=''); raise SystemExit(7)")
+    for name in ("exit.json", "outcome.json"):
+        (folder.path / name).unlink()
+    folder.log.write_text(log[:2])
+    again = resume(folder, bench.executor)
+    assert again is not None
+    assert ended(again).exit_code == record.exit_code == 7
+    assert folder.log.read_text() == "runs"
 
 
 @pytest.mark.parametrize("step", ["image", "environment"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from support.registry import forget, log_in, running_registry
 from support.relay import Fault, relay
 
 from dtrain.protocol.states import Cause
+from dtrain.worker.launcher import resume
 from dtrain.worker.spool import WorkerFolder
 
 
@@ -48,6 +50,26 @@ def test_engine_that_keeps_containers_may_be_restarted(
     lines = [line for line in log.splitlines() if line.startswith("line ")]
     assert lines == [f"line {n}" for n in range(200)]
     assert (record.cause, record.exit_code) == (Cause.EXITED, 7)
+
+
+def test_shim_may_be_killed_while_the_engine_is_away(
+    doomed: Bench, engine_to_kill: TestEngine
+) -> None:
+    engine_to_kill.end()
+    engine_to_kill.start("--live-restore")
+    running = doomed.start(COUNTS % 400)
+    wait_for_log(running.folder, b"line 20\n")
+    engine_to_kill.end()
+    wait_for_log(running.folder, b"The job waits for it.\n")
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait(PATIENCE)
+    again = resume(running.folder, doomed.executor)
+    assert again is not None
+    engine_to_kill.start("--live-restore")
+    assert ended(again).exit_code == 0
+    log = running.folder.log.read_text()
+    lines = [line for line in log.splitlines() if line.startswith("line ")]
+    assert lines == [f"line {n}" for n in range(400)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])

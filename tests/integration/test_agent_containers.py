@@ -211,6 +211,7 @@ def test_engine_that_is_missing_is_told_and_noticed_when_it_comes(
         {"main.py": "print(open('/etc/debian_version').read())"}, image="python:3.9-slim"
     )
     assert server.wait_until_ended(job).finishes[0].exit_code == 0
+    wait_for(lambda: containers(home, container_engine) == [], "the container to go")
 
     socket.unlink()
     server.wait(lambda: Executor.DOCKER not in server.polls[-1].capacity.executors, "the end of it")
@@ -223,7 +224,8 @@ def test_containers_of_ended_attempts_are_removed_at_the_start(
     (folder.path / "container_key").write_text("left-over")
     labels = {"dtrain.worker": "left-over", "dtrain.attempt": "7-1"}
     body = {"Image": "python:3.9-slim", "Cmd": ["sleep", "60"], "Labels": labels}
-    made = container_engine.engine.call("POST", "/containers/create", body)
+    name = {"name": "dtrain-left-over-7-1"}
+    made = container_engine.engine.call("POST", "/containers/create", body, query=name)
     container_engine.engine.call("POST", f"/containers/{made['Id']}/start")
     start(home, server, container_engine.socket)
     wait_for(lambda: containers(home, container_engine) == [], "the container to go")

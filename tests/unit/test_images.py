@@ -13,6 +13,7 @@ from dtrain.worker import registries
 from dtrain.worker.build_context import pack
 from dtrain.worker.docker_settings import Volume, complaint_of_volumes
 from dtrain.worker.dockerfile import has_command
+from dtrain.worker.image_command import command_with
 
 
 @pytest.mark.parametrize(
@@ -146,6 +147,9 @@ def test_what_a_registry_says_is_explained_only_if_it_is_about_credentials() -> 
     [
         ('FROM a\nCMD ["x"]\n', True),
         ("from a\nentrypoint x\n", True),
+        ('FROM a\nCMD\t["x"]\n', True),
+        ("FROM a\n\tENTRYPOINT \t x\n", True),
+        ("FROM\ta\nCMD x\nFROM\tb\nCMD\t[]\n", False),
         ("FROM a\nCMD x\nFROM b\nRUN y\n", False),
         ("FROM a\nRUN x\nFROM b\nRUN y\n CMD z\n", True),
         ("FROM a\nHEALTHCHECK --interval=5s \\\n  CMD curl localhost\n", False),
@@ -159,6 +163,32 @@ def test_what_a_registry_says_is_explained_only_if_it_is_about_credentials() -> 
 )
 def test_last_stage_of_a_dockerfile_may_name_a_command(text: str, found: bool) -> None:
     assert has_command(text) == found
+
+
+SH, BASH = ["/bin/sh", "-c"], ["/bin/bash", "-o", "pipefail", "-c"]
+
+
+@pytest.mark.parametrize(
+    ("config", "entrypoint", "command"),
+    [
+        ({"Cmd": ["x", "y"]}, [], ["x", "y", "a b"]),
+        ({"Entrypoint": ["x"], "Cmd": ["y"]}, ["x"], ["y", "a b"]),
+        ({"Entrypoint": ["x"]}, ["x"], ["a b"]),
+        ({"Cmd": [*SH, "x"]}, [], [*SH, 'x "$@"', "sh", "a b"]),
+        ({"Entrypoint": [*SH, "x"], "Cmd": ["y"]}, [*SH, 'x "$@"', "sh"], ["a b"]),
+        ({"Cmd": [*BASH, "x"], "Shell": BASH}, [], [*BASH, 'x "$@"', "sh", "a b"]),
+        ({"Entrypoint": [*BASH, "x"], "Shell": BASH}, [*BASH, 'x "$@"', "sh"], ["a b"]),
+        ({"Cmd": [*SH, "x"], "Shell": BASH}, [], [*SH, 'x "$@"', "sh", "a b"]),
+        ({"Cmd": [*BASH, "x"]}, [], [*BASH, "x", "a b"]),
+        ({"Cmd": ["pwsh", "-c", "x"], "Shell": ["pwsh", "-c"]}, [], ["pwsh", "-c", "x", "a b"]),
+    ],
+)
+def test_arguments_go_behind_the_command_of_an_image(
+    config: dict[str, list[str]], entrypoint: list[str], command: list[str]
+) -> None:
+    assert command_with(["a b"], config) == {"Entrypoint": entrypoint, "Cmd": command}
+    as_it_is = {name: config.get(name, []) for name in ("Entrypoint", "Cmd")}
+    assert command_with([], config) == as_it_is
 
 
 def test_volume_must_be_there_and_bring_no_engine_along(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The program that stands in for a container: a step of a plan, under the attempt's shim.
 
 It creates the container and starts it, writes what the container writes, passes on the wish to end,
-leaves in a file how the container ended, and removes it:
+and leaves in a file how the container ended. The container is left to the executor, which removes
+it when that is kept: until then another of these programs can find it out again.
 
     SIGTERM     asks the container to end, as `docker stop` does
     SIGQUIT     kills it
@@ -22,7 +23,6 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,12 @@ from dtrain.protocol.states import Cause
 from . import cgroups, layout
 from .engine import Engine, EngineAway, EngineRefused, Query, output, read
 from .engine_patience import until_done
+from .exit_file import ExitFile
 from .hierarchies import group_of
+from .image_command import SHELL, command_with, merged
 from .layout import read_if_there, write_all, write_durably
 from .ownership import give
+from .say import say
 
 _SLOW = 900.0
 """Seconds for the engine to unpack what a container needs."""
@@ -46,8 +49,6 @@ _KILLED = 128 + signal.SIGKILL
 _FULL = 0.99
 """The part of its memory that a container has used that the kernel ends for want of more."""
 _NO_ROOM = "no space left on device"
-_SHELL = ["/bin/sh", "-c"]
-"""What the engine makes of a command that is no list."""
 _SIGNALS = range(129, 193)
 """Exit codes that stand for a signal, as a container cannot say it otherwise."""
 
@@ -77,12 +78,12 @@ class _Lost(DTrainError):
 
 
 class StandIn:
-    """One container, from its creation to its removal.
+    """One container, from its creation to its end.
 
     Args:
         folder: of the attempt.
         order: what to run.
-        begun: the file that notes where in the attempt's log the container's log begins.
+        begun: the file that notes how much of the attempt's log is not the container's.
     """
 
     def __init__(self, folder: Path, order: ContainerOrder, begun: str = layout.BEGUN) -> None:
@@ -91,7 +92,11 @@ class StandIn:
         self._name = order.name
         self._engine = Engine(order.socket)
         self._begun = folder / begun
-        self._received = 0
+        size = (folder / layout.LOG).stat().st_size
+        noted = read_if_there(str(self._begun))
+        self._others = size if noted is None else int(noted)
+        """Bytes of the attempt's log that are not the container's."""
+        self._received = max(size - self._others, 0)
         """Bytes of the container's log that are in the attempt's."""
         self._is_doubtful = False
         """Whether the engine went away while the container ran."""
@@ -121,14 +126,29 @@ class StandIn:
 
     def _end(self, number: str) -> None:
         self._wish = number
-        with contextlib.suppress(EngineAway):  # it is told when the engine is back
-            self._engine.send(self._name, number)
-            if number == "SIGTERM":
+        with contextlib.suppress(EngineAway, EngineRefused):  # it is told when the engine is back
+            asks = number == "SIGTERM"
+            self._engine.send(self._name, self._engine.stop_signal(self._name) if asks else number)
+            if asks:
                 self._engine.send(self._name, "SIGCONT")
 
     def _finished(self) -> dict[str, Any]:
         """The state of the container once it has ended, whatever the engine does meanwhile."""
-        return until_done(self._followed, self._doubt)
+        return until_done(self._followed, self._doubt, self._say)
+
+    def _say(self, line: str) -> None:
+        """Say something beside the container, to be told from what it writes by whoever comes next.
+
+        It is counted before it is said: who is killed in between has a line twice, and loses none.
+        """
+        with contextlib.suppress(OSError):
+            self._others += len(line.encode(errors="replace")) + 1
+            if self._begun.exists():
+                self._note()
+            say(line)
+
+    def _note(self) -> None:
+        write_durably(str(self._begun), b"%d" % self._others)
 
     def _doubt(self, error: EngineAway) -> None:
         is_slow = isinstance(error.__cause__, TimeoutError)  # one that is slow has ended nothing
@@ -161,11 +181,36 @@ class StandIn:
         user = self._user()
         body = {**order.body, "Image": image, "User": f"{user}:{user}", "HostConfig": host}
         config = (self._engine.image(image) or {}).get("Config") or {}
-        if order.args:
-            body |= _command_with(order.args, config)
-        self._slow("/containers/create", body, {"name": self._name})
+        if "Entrypoint" in body:
+            self._make(body)
+        else:
+            self._make_own(body, command_with(order.args, config))
         if order.opens_folder and config.get("WorkingDir", "/") not in {"", "/"}:
             self._open_folder(config["WorkingDir"])
+
+    def _make(self, body: dict[str, Any]) -> None:
+        self._slow("/containers/create", body, {"name": self._name})
+
+    def _make_own(self, body: dict[str, Any], command: dict[str, list[str]]) -> None:
+        """Make it with the image's own command, all of whose output is one stream if possible.
+
+        Of two streams an engine's log tells neither their order nor what they had of a line.
+        """
+        if any(command.values()):
+            self._make({**body, **merged(command)})
+            if self._has(SHELL):
+                return
+            self._engine.remove(self._name)
+        self._make({**body, **command})
+
+    def _has(self, path: str) -> bool:
+        """Whether there is something at a path in the container."""
+        place = f"/containers/{self._name}/archive"
+        try:
+            with self._engine.open("HEAD", place, query={"path": path}):
+                return True
+        except EngineRefused:
+            return False
 
     def _slow(self, path: str, body: object = None, query: Query | None = None) -> None:
         """Have the engine do what may take it minutes with a large image."""
@@ -194,8 +239,8 @@ class StandIn:
 
     def _begin(self) -> None:
         """Start the container, and write what it writes from its first byte on."""
-        size = (self._folder / layout.LOG).stat().st_size
-        write_durably(str(self._begun), b"%d" % size)
+        self._is_doubtful = False
+        self._note()
         path = f"/containers/{self._name}/attach"
         attach = {"stream": 1, "stdout": 1, "stderr": 1}
         with self._engine.ending(self._name, "next-exit") as ending:
@@ -209,18 +254,21 @@ class StandIn:
 
     def _take_up(self) -> None:
         """Go on with a container that was started before."""
-        begun = int(read_if_there(str(self._begun)) or 0)
-        if not self._received:
-            self._received = (self._folder / layout.LOG).stat().st_size - begun
-        path = f"/containers/{self._name}/logs"
-        follow = {"follow": 1, "stdout": 1, "stderr": 1}
         with self._engine.ending(self._name, "not-running") as ending:
-            with self._engine.open("GET", path, timeout=None, query=follow) as stream:
-                if self._wish is not None:
-                    self._end(self._wish)
-                self._memory.start()
-                self._pump(stream, skipped=self._received)
+            if self._wish is not None:
+                self._end(self._wish)
+            self._memory.start()
+            self._read_log(follow=1)
             read(ending)
+        # Who follows a log is not told of a last line without an end by every engine.
+        self._read_log(follow=0)
+
+    def _read_log(self, follow: int) -> None:
+        """Write what the engine has noted and is not yet written, or is noted from now on, too."""
+        path = f"/containers/{self._name}/logs"
+        query = {"follow": follow, "stdout": 1, "stderr": 1}
+        with self._engine.open("GET", path, timeout=None, query=query) as stream:
+            self._pump(stream, skipped=self._received)
 
     def _pump(self, stream: http.client.HTTPResponse, skipped: int = 0) -> None:
         with contextlib.suppress(EngineAway):  # what waits for the end says so as well
@@ -253,16 +301,6 @@ class StandIn:
         with contextlib.suppress(EngineAway):
             return bool(self._engine.info().get("LiveRestoreEnabled")) or self._engine.is_podman()
         return False
-
-
-def _command_with(args: list[str], config: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The command of an image with arguments behind it, also where a shell has to hand them on."""
-    entrypoint, command = config.get("Entrypoint") or [], config.get("Cmd") or []
-    if entrypoint[:-1] == _SHELL:
-        return {"Entrypoint": [*_SHELL, f'{entrypoint[-1]} "$@"', "sh"], "Cmd": args}
-    if command[:-1] == _SHELL and not entrypoint:
-        return {"Cmd": [*_SHELL, f'{command[-1]} "$@"', "sh", *args]}
-    return {"Cmd": [*command, *args]}
 
 
 class _Memory:
@@ -316,10 +354,11 @@ def main(arguments: list[str]) -> int:
     """Run the container of the attempt whose folder is given; the exit status."""
     folder = Path(arguments[0])
     order = msgspec.json.decode((folder / layout.CONTAINER).read_bytes(), type=ContainerOrder)
-    stand_in = StandIn(folder, order)
-    outcome = stand_in.run()
-    write_durably(str(folder / layout.OUTCOME), msgspec.json.encode(outcome))
-    stand_in.remove()
+    file = ExitFile(str(folder / layout.OUTCOME))
+    told = StandIn(folder, order).run()
+    noted = read_if_there(str(folder / layout.OUTCOME))  # by one that was killed then
+    outcome = told if noted is None else msgspec.json.decode(noted, type=dict[str, Any])
+    file.write(msgspec.json.encode(outcome))
     return int(outcome.get("exit_code", 1)) % 256
 
 

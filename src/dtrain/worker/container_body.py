@@ -34,6 +34,8 @@ def container_body(
     limits: dict[str, Any] = {} if memory is None else {"Memory": memory, "MemorySwap": memory}
     if cpus is not None:
         limits["NanoCpus"] = int(cpus * 1e9)
+    if "processes" not in settings.lacking:
+        limits["PidsLimit"] = settings.processes
     if settings.parent is not None:
         limits["CgroupParent"] = settings.parent
     if folder.gpus:
@@ -46,7 +48,6 @@ def container_body(
             "Init": True,
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
-            "PidsLimit": settings.processes,
             "ShmSize": memory or _half_of_the_memory(),
             "RestartPolicy": {"Name": "no"},
             **limits,
@@ -55,12 +56,35 @@ def container_body(
 
 
 def limits_of(folder: AttemptFolder, settings: DockerSettings) -> tuple[int | None, float | None]:
-    """Bytes and processors that a container of an attempt may use; None for all that there are."""
+    """Bytes and processors that a container of an attempt may use; None for all that there are.
+
+    An engine that cannot hold a limit refuses containers with it, so there is none then.
+    """
     spec = folder.assignment.spec
     own = None if spec.memory_gb is None else int(spec.memory_gb * 1024**3)
     memory = [limit for limit in (own, settings.memory) if limit is not None]
     cpus = [limit for limit in (spec.cpus, settings.cpus) if limit is not None]
-    return min(memory, default=None), min(cpus, default=None)
+    lacking = settings.lacking
+    return (
+        None if "memory" in lacking else min(memory, default=None),
+        None if "processors" in lacking else min(cpus, default=None),
+    )
+
+
+def lacking_limits(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an engine cannot limit, by what it says of itself: a rootless one what it was not given.
+
+    Args:
+        info: the engine's; what is not in it is taken to be there.
+    """
+    wanted = {
+        "memory": ("MemoryLimit",),
+        "processors": ("CpuCfsPeriod", "CpuCfsQuota"),
+        "processes": ("PidsLimit",),
+    }
+    return tuple(
+        what for what, names in wanted.items() if any(info.get(name) is False for name in names)
+    )
 
 
 def mount(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:

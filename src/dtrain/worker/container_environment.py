@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -38,19 +38,27 @@ python=$(command -v python || command -v python3) || {{
     echo "The image has no Python; name another one, or add it in a Dockerfile."
     exit 127
 }}
-"$python" -m venv --system-site-packages --without-pip {ENVIRONMENT} || exit
-exec {ENVIRONMENT}/bin/python -m pip install --no-input --no-cache-dir --progress-bar off \\
+"$python" -I -m venv --system-site-packages --without-pip {ENVIRONMENT} || exit
+exec {ENVIRONMENT}/bin/python -Iu -m pip install --no-input --no-cache-dir --progress-bar off \\
     --disable-pip-version-check --no-warn-script-location "$@"
 """
 _LONGEST = 10_000
 """Characters of a line that is looked at."""
+_ARCHIVES = r"\.(?:zip|whl|tar|t[bglx]z|gz|bz2|xz|lz|lzma)(?![\w.-])"
+_NAME = r"[a-z0-9](?:[\w.-]*[a-z0-9])?(?: ?\[[\w .,-]*\])?"
+_VERSION = r"[<>=!~]={0,2} ?[\w*][\w.*+!-]*"
 _COMMON = re.compile(
-    r"(?:[\w.-]+(?:\[[^\]/]*\])?\s*(?:[<>=!~][^/]*)?(?:;[^/]*)?(?:\s+--hash[= ]\S+)*"
-    r"|--(?:extra-)?index-url[= ]\S+|-i \S+|--no-index|--pre|--prefer-binary"
-    r"|--(?:no|only)-binary[= ]\S+|--require-hashes)",
-    re.ASCII,
+    rf"(?![^;]*{_ARCHIVES}){_NAME}(?: ?{_VERSION}(?: ?, ?{_VERSION})*)?"
+    r"(?: ?;(?:(?! -)[^/])*)?(?: --hash[= ]\S+)*"
+    r"|(?:--(?:extra-)?index-url[= ]|-i )https?://\S+|--no-index|--pre|--prefer-binary"
+    r"|--(?:no|only)-binary[= ]\S+|--require-hashes",
+    re.ASCII | re.IGNORECASE,
 )
-"""A line that means the same for every job: it names nothing by its place on a disk."""
+"""A line that means the same for every job: it names nothing by its place on a disk, as pip takes
+even `a==1.zip` for a file if there is one."""
+_COMMENT = re.compile(r"(?:^|\s+)#.*$")
+_OTHER_TEXT = re.compile(r"^#.*coding[:=](?!\s*utf-?8\b)", re.MULTILINE | re.IGNORECASE)
+"""A comment by which pip reads a file as another text than we do."""
 
 
 class EnvironmentOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +109,7 @@ def environment_order(
         "Cmd": _arguments(work, file),
         "Env": [f"{name}={value}" for name, value in {**settings, **own}.items()],
         "WorkingDir": WORK,
+        "StopSignal": "SIGTERM",
         "HostConfig": host,
     }
     return EnvironmentOrder(
@@ -123,6 +132,27 @@ def _arguments(work: Path, file: str) -> list[str]:
     described = content["project"].get("dependencies") if project.is_one else None
     wanted = [str(one) for one in described] if isinstance(described, list) else []
     return ["--", *wanted] if wanted else ["--dry-run", "pip"]
+
+
+def common(requirements: str) -> str | None:
+    """What requirements ask for, if that means the same for every job; else None."""
+    wanted = [line for line in _lines(requirements) if line]
+    words = [" ".join(line.split()) for line in wanted if len(line) <= _LONGEST]
+    is_common = len(words) == len(wanted) and all(map(_COMMON.fullmatch, words))
+    return "\n".join(wanted) if is_common and not _OTHER_TEXT.search(requirements) else None
+
+
+def _lines(requirements: str) -> Iterator[str]:
+    """The lines as pip reads them: one that ends in a backslash goes on, unless it is a comment."""
+    begun = ""
+    for line in requirements.splitlines():
+        is_comment = line.lstrip().startswith("#")
+        if line.endswith("\\") and not is_comment:
+            begun += line.strip("\\")
+            continue
+        yield _COMMENT.sub("", begun + (f" {line}" if is_comment else line)).strip()
+        begun = ""
+    yield _COMMENT.sub("", begun).strip()
 
 
 class EnvironmentStep:
@@ -170,11 +200,7 @@ class EnvironmentStep:
         path = self._folder / layout.WORK / self._order.file
         if kind_of(self._order.file) is not Kind.REQUIREMENTS:
             return None
-        content = path.read_text("utf-8", errors="replace").replace("\\\n", " ")
-        lines = [line.split(" #")[0].strip() for line in content.splitlines()]
-        wanted = [line for line in lines if line and not line.startswith("#")]
-        is_common = all(len(line) <= _LONGEST and _COMMON.fullmatch(line) for line in wanted)
-        return "\n".join(wanted) if is_common else None
+        return common(path.read_text("utf-8", errors="replace"))
 
     def _build(self) -> None:
         say(f"What {self._order.file} says is installed for the image.")

@@ -40,6 +40,8 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The user and group of containers where the worker is root."""
     parent: str | None = None
     """The control group of all containers together, as the engine names it; None for its own."""
+    lacking: tuple[str, ...] = ()
+    """What the engine cannot limit: `memory`, `processors` or `processes`."""
 
 
 def volume(text: str) -> Volume:

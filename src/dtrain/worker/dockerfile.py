@@ -38,9 +38,10 @@ def _instructions(text: str) -> Iterator[tuple[str, str]]:
         if part.endswith(escape):
             before += f"{part.removesuffix(escape)} "
             continue
-        name, _, rest = (before + part).partition(" ")
+        name, *others = (before + part).split(maxsplit=1)
+        rest = "".join(others)
         before = ""
-        yield name.upper(), rest.strip()
+        yield name.upper(), rest
         if name.upper() in _WITH_TEXT:
             for _, end in _HERE.findall(rest):
                 _skip(lines, end)

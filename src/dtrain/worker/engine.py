@@ -152,14 +152,22 @@ class Engine:
 
     def state(self, name: str) -> dict[str, Any] | None:
         """The state of a container; None if there is no such container."""
+        found = self._container(name)
+        return None if found is None else dict(found["State"])
+
+    def stop_signal(self, name: str) -> str:
+        """The signal that asks a container to end, by its name or number."""
+        found = self._container(name) or {}
+        return str((found.get("Config") or {}).get("StopSignal") or "SIGTERM")
+
+    def _container(self, name: str) -> dict[str, Any] | None:
         try:
-            found = self.call("GET", f"/containers/{name}/json")
+            found: dict[str, Any] = self.call("GET", f"/containers/{name}/json")
         except EngineRefused as error:
             if error.status == 404:
                 return None
             raise
-        state: dict[str, Any] = found["State"]
-        return state
+        return found
 
     @contextlib.contextmanager
     def ending(self, name: str, condition: str) -> Iterator[http.client.HTTPResponse]:

@@ -18,12 +18,17 @@ _OUTAGE = 300.0
 T = TypeVar("T")
 
 
-def until_done(action: Callable[[], T], on_away: Callable[[EngineAway], None] | None = None) -> T:
+def until_done(
+    action: Callable[[], T],
+    on_away: Callable[[EngineAway], None] | None = None,
+    tell: Callable[[str], None] = say,
+) -> T:
     """Do something with the engine, again from its start each time that the engine goes away.
 
     Args:
         action: raises `EngineAway` if it has to be done again.
         on_away: called each time, before the pause.
+        tell: called with a line for the job's log if that takes long.
     """
     pause, longest = _PAUSES
     is_said = False
@@ -38,6 +43,6 @@ def until_done(action: Callable[[], T], on_away: Callable[[EngineAway], None] | 
                 pause, is_said = _PAUSES[0], False
             if pause > _LONG and not is_said:
                 is_said = True
-                say(f"{error.detail} The job waits for it.")
+                tell(f"{error.detail} The job waits for it.")
         time.sleep(pause)
         pause = min(pause * 2, longest)

@@ -42,6 +42,17 @@ _LAYER_ENDS = ("Pull complete", "Already exists", "Download complete")
 _OWN_BUILDKIT = 23
 """The first version of `docker` that has BuildKit in a plug-in."""
 
+_OF_THE_CLIENT = (
+    "DOCKER_",
+    "BUILDX_",
+    "BUILDKIT_",
+    "EXPERIMENTAL_",
+    "SOURCE_DATE_EPOCH",
+    "DTRAIN_",
+)
+"""Variables by which a client builds elsewhere or something else; programs that keep credentials
+need the others, and it hands none on to what is built."""
+
 
 class ImageOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What image is wanted."""
@@ -174,7 +185,11 @@ class ImageStep:
         for variable in self._order.variables:
             command += ["--build-arg", variable]
         kept = {
-            **{key: self._variables[key] for key in ("PATH", "HOME") if key in self._variables},
+            **{
+                name: text
+                for name, text in self._variables.items()
+                if not name.startswith(_OF_THE_CLIENT)
+            },
             **self._order.variables,
             "DOCKER_HOST": f"unix://{self._order.socket}",
             "DOCKER_CONFIG": str(self._registries),

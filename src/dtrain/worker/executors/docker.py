@@ -12,7 +12,7 @@ command, and for all other images, the entry is run by the image's Python.
 
 from __future__ import annotations
 
-import datetime
+import json
 import logging
 import sys
 import time
@@ -34,6 +34,7 @@ from dtrain.worker.container_body import (
     WORK,
     WORKER_LABEL,
     container_body,
+    lacking_limits,
     limits_of,
     mount,
     variables_of,
@@ -49,7 +50,7 @@ from dtrain.worker.package_settings import network_variables
 from dtrain.worker.spool import AttemptFolder
 
 from .base import Host, Plan, PrepareFailed, Step
-from .variables import preparation_variables
+from .variables import own_variables, preparation_variables
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ class DockerExecutor:
         self._rootless = False
         self._remaps = False
         """Whether users in containers are others outside, unless it is asked not to."""
-        self._key = key
+        self._prefix = f"dtrain-{key}-"
+        """How the names of all its containers begin."""
         self.labels = {WORKER_LABEL: key}
         """Of all containers, and of the images that are built."""
 
@@ -119,6 +121,17 @@ class DockerExecutor:
         self._remaps = any("name=userns" in option for option in options)
         if self._rootless or info.get("CgroupDriver") != "cgroupfs":  # no place of ours is its
             self._settings = msgspec.structs.replace(self._settings, parent=None)
+        self._note_lacking(lacking_limits(info))
+
+    def _note_lacking(self, lacking: tuple[str, ...]) -> None:
+        """Go without limits that the engine does not have; that is said, once."""
+        if lacking and lacking != self._settings.lacking:
+            log.warning(
+                "The container engine cannot limit the %s of containers, so jobs run in them"
+                " without; see docs/containers.md for how a rootless engine is given the means.",
+                " and ".join(lacking),
+            )
+        self._settings = msgspec.structs.replace(self._settings, lacking=lacking)
 
     def prepare(self, folder: AttemptFolder) -> Plan:
         """Make a plan: the image if it is not there, the environment if it has any, the job."""
@@ -138,42 +151,69 @@ class DockerExecutor:
         )
 
     def resume(self, folder: AttemptFolder) -> Plan | None:
-        """Go on with the container, unless it has ended with the machine."""
-        if folder.shim_of_this_boot is None:
+        """Go on with the container, or with how it ended, unless that was with the machine."""
+        plan = read_if_there(str(folder.path / layout.PLAN))
+        has_begun = (folder.path / layout.BEGUN).exists()
+        if folder.shim_of_this_boot is None or not has_begun or plan is None:
             return None
+        if not self._is_left(folder):
+            return None
+        kept = msgspec.convert(json.loads(plan), Plan)  # as it was written, also what is no UTF-8
+        limit = kept.time_limit
+        if limit is not None:  # of a plan's steps, since its shim has begun
+            began = (folder.path / layout.SHIM).stat().st_mtime
+            limit = max(limit - (time.time() - began), 0.0)
+        return msgspec.structs.replace(kept, steps=kept.steps[-1:], time_limit=limit)
+
+    def _is_left(self, folder: AttemptFolder) -> bool:
+        """Whether a container that was started is there, or it is known how it ended."""
+        if (folder.path / layout.OUTCOME).exists():
+            return True
         try:
             state = self._engine.state(self._name(folder))
-        except DTrainError:
-            return None
-        plan = read_if_there(str(folder.path / layout.PLAN))
-        if state is None or state["Status"] == "created" or plan is None:
-            return None
-        kept = msgspec.json.decode(plan, type=Plan)
-        limit = kept.time_limit
-        if limit is not None:
-            limit = max(limit - _seconds_since(state["StartedAt"]), 0.0)
-        return msgspec.structs.replace(kept, steps=kept.steps[-1:], time_limit=limit)
+        except EngineRefused:
+            return True  # what stands in for the container waits, and finds out
+        except EngineAway as error:
+            self._on_away(error)
+            return True
+        return state is not None and state["Status"] != "created"
 
     def clean(self, folder: AttemptFolder) -> None:
         """Remove the attempt's containers; if the engine is away, `sweep` does it later."""
         try:
-            self._remove({ATTEMPT_LABEL: folder.path.name})
+            self._remove(self._own({ATTEMPT_LABEL: folder.path.name}))
         except EngineAway as error:
             self._on_away(error)
         except EngineRefused as error:
-            log.warning("A container of %s is left: %s", folder.path.name, error.detail)
+            log.warning("Containers of %s are left: %s", folder.path.name, error.detail)
 
     def sweep(self, needed: Callable[[], set[str]]) -> None:
         """Remove the containers of attempts that have ended; `needed` names the others."""
-        there = self._engine.containers(self.labels)
+        there = self._own({})
         names = needed()  # after the look: what is created meanwhile is not in it
-        for found in there:
-            if found["Labels"].get(ATTEMPT_LABEL) not in names:
-                self._engine.remove(found["Id"])
+        self._remove([found for found in there if found["Labels"][ATTEMPT_LABEL] not in names])
 
-    def _remove(self, labels: dict[str, str]) -> None:
-        for found in self._engine.containers({**self.labels, **labels}):
-            self._engine.remove(found["Id"])
+    def _own(self, labels: dict[str, str]) -> list[dict[str, Any]]:
+        """The worker's containers that carry some labels.
+
+        Whoever makes a container of an image that was built here, or of what a job's container was
+        kept as, has our labels on it, but not our name.
+        """
+        found = self._engine.containers({**self.labels, **labels})
+        beginning = f"/{self._prefix}"
+        return [
+            one
+            for one in found
+            if ATTEMPT_LABEL in one["Labels"]
+            and any(name.startswith(beginning) for name in one["Names"])
+        ]
+
+    def _remove(self, containers: list[dict[str, Any]]) -> None:
+        for found in containers:
+            try:
+                self._engine.remove(found["Id"])
+            except EngineRefused as error:
+                log.warning("The container %s is left: %s", found["Names"][0], error.detail)
 
     # The steps.
 
@@ -213,9 +253,9 @@ class DockerExecutor:
             memory=limits_of(folder, self._settings)[0],
         )
         _write(folder, "image.json", order)
-        return self._step(
-            folder, "image", "images", Cause.IMAGE_FAILED, _IMAGE_LIMIT, stands_in=False
-        )
+        step = self._step(folder, "image", "images", Cause.IMAGE_FAILED, _IMAGE_LIMIT)
+        own = own_variables(self._host, folder)
+        return msgspec.structs.replace(step, env=own, stands_in=False)
 
     def _environment(self, folder: AttemptFolder, image: str | None, file: str) -> Step:
         body = container_body(folder, self._settings, self.labels)
@@ -252,7 +292,7 @@ class DockerExecutor:
             path = f"PATH={ENVIRONMENT}/bin:$PATH\nexport PATH\n" if has_environment else ""
             script = _MERGED + path + (_SHELL if entry.endswith(".sh") else _python(spec.python))
             body |= {"Entrypoint": ["/bin/sh", "-c", script, "sh"], "Cmd": [entry, *spec.args]}
-            body["WorkingDir"] = WORK
+            body |= {"WorkingDir": WORK, "StopSignal": "SIGTERM"}
         if has_environment:
             environment = mount(str(folder.venv), ENVIRONMENT, read_only=True)
             body["HostConfig"]["Mounts"].append(environment)
@@ -270,8 +310,6 @@ class DockerExecutor:
         module: str,
         failure: Cause | None,
         limit: float | None,
-        *,
-        stands_in: bool = True,
     ) -> Step:
         """A step that is a program of ours, which finds its order in the folder."""
         return Step(
@@ -282,13 +320,13 @@ class DockerExecutor:
             failure=failure,
             time_limit=limit,
             confined=False,
-            stands_in=stands_in,
+            stands_in=True,
         )
 
     # Orders.
 
     def _name(self, folder: AttemptFolder) -> str:
-        return f"dtrain-{self._key}-{folder.path.name}"
+        return f"{self._prefix}{folder.path.name}"
 
     def _order(self, name: str, image: str | None, body: dict[str, Any]) -> ContainerOrder:
         if self._remaps:  # the files of the attempt are those of the user outside
@@ -329,9 +367,3 @@ def _requirements(folder: AttemptFolder) -> str | None:
 
 def _write(folder: AttemptFolder, name: str, order: msgspec.Struct) -> None:
     layout.write_durably(str(folder.path / name), msgspec.json.encode(order))
-
-
-def _seconds_since(moment: str) -> float:
-    """Seconds since a moment as the engine writes it, with nanoseconds."""
-    began = datetime.datetime.fromisoformat(f"{moment[:19]}+00:00")
-    return time.time() - began.timestamp()

@@ -59,6 +59,15 @@ def preparation_variables(host: Host, folder: AttemptFolder) -> dict[str, str]:
     }
 
 
+def own_variables(host: Host, folder: AttemptFolder) -> dict[str, str]:
+    """The variables of a step that runs nothing of a job's: all of the agent's but its settings.
+
+    Programs that keep credentials for registries are set up by whatever their makers thought of.
+    """
+    kept = {name: text for name, text in host.variables.items() if not name.startswith("DTRAIN_")}
+    return {**kept, **preparation_variables(host, folder)}
+
+
 def _allowed(variables: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
