@@ -60,28 +60,34 @@ def volume(text: str) -> Volume:
     return Volume(source=source, target=target, read_only=_RIGHTS[right])
 
 
-def complaint_of_volumes(volumes: Sequence[Volume], socket: str) -> tuple[str, str] | None:
+def complaint_of_volumes(
+    volumes: Sequence[Volume], sockets: Sequence[str]
+) -> tuple[str, str] | None:
     """Which volume cannot be had, and why; None if all can.
 
     Args:
         volumes: to be looked at.
-        socket: of the engine, which no container is to reach.
+        sockets: where an engine's may be, which no container is to reach.
     """
     targets: set[str] = set()
-    real = Path(socket).resolve()
     for one in volumes:
         source = Path(one.source)
         if not source.exists():
             return one.source, "there is no such path on this machine; make it, or leave it out"
-        if real == source.resolve() or source.resolve() in real.parents:
+        inside = next((path for path in sockets if _is_in(Path(path), source)), None)
+        if inside is not None:
             return one.source, (
-                f"the container engine's socket {socket} is in it, with which a job could do"
-                " anything here; name a folder without it"
+                f"it is the place of the container engine's socket {inside}, with which a job could"
+                " do anything here; name a folder without it"
             )
         if one.target in targets:
             return one.source, f"two volumes cannot both be {one.target}; leave one out"
         targets.add(one.target)
     return None
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def is_variable(text: str) -> bool:
