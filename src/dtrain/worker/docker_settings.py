@@ -14,6 +14,8 @@ _RIGHTS = {"": False, "rw": False, "ro": True}
 _OURS = "/dtrain"
 """Where a container has the folders of its job."""
 
+_TEMPORARY = "/tmp"  # noqa: S108 -- the container's
+
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
     """A folder or file of this machine that every container has."""
@@ -55,6 +57,10 @@ def volume(text: str) -> Volume:
     if not (source.startswith("/") and target.startswith("/")) or right not in _RIGHTS:
         raise ValueError("write /path/here:/path/in/the/container, with :ro after it to be read")
     target = os.path.normpath(target)
+    if target == _TEMPORARY:
+        raise ValueError(
+            "every container has a /tmp of its own; name another place, as in /scratch"
+        )
     if target == "/" or f"{target}/".startswith(f"{_OURS}/"):
         raise ValueError(f"a container's {target} cannot be another folder")
     return Volume(source=source, target=target, read_only=_RIGHTS[right])
