@@ -199,7 +199,7 @@ def test_volume_must_be_there_and_bring_no_engine_along(tmp_path: Path) -> None:
 
     def complaint(*sources: Path) -> str:
         volumes = [Volume(source=str(path), target="/data", read_only=True) for path in sources]
-        found = complaint_of_volumes(volumes, str(socket))
+        found = complaint_of_volumes(volumes, ["/run/other.sock", str(socket)])
         return found[1] if found else ""
 
     (tmp_path / "data").mkdir()

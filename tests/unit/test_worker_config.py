@@ -146,6 +146,8 @@ def test_missing_token_says_where_it_is(tmp_path: Path) -> None:
         ({"docker_environment": ["A"]}, "docker_environment", "NAME=value"),
         ({"docker_environment": ["2=A"]}, "docker_environment", "NAME=value"),
         ({"docker_volumes": ["/a"]}, "docker_volumes", "write /path/here:/path/in/the/container"),
+        ({"docker_volumes": ["/a:/tmp"]}, "docker_volumes", "a /tmp of its own; name another"),
+        ({"docker_volumes": ["/a:/x/../tmp/:ro"]}, "docker_volumes", "a /tmp of its own"),
         ({"docker_volumes": ["data:/b"]}, "docker_volumes", "write /path/here"),
         ({"docker_volumes": ["/a:/b:wx"]}, "docker_volumes", "with :ro after it"),
         ({"docker_volumes": ["/a:/"]}, "docker_volumes", "container's / cannot be another"),

@@ -14,7 +14,7 @@ from .cgroups import CONTAINERS, Group, make
 from .config import Config
 from .console import Console
 from .docker_settings import DockerSettings, complaint_of_volumes, volume
-from .engine import Engine, socket_path
+from .engine import Engine, socket_path, socket_places
 from .executors.base import Host
 from .executors.docker import DockerExecutor
 from .hierarchies import place_of, remove_everywhere
@@ -51,8 +51,10 @@ class Containers:
     def __init__(
         self, config: Config, host: Host, folder: WorkerFolder, console: Console, group: Group
     ) -> None:
-        socket = socket_path(host.variables)
-        self._engine = Engine(socket)
+        self._variables = host.variables
+        self._engine = Engine(socket_path(host.variables))
+        self._is_known = False
+        """Whether the engine has answered once: then no other is its like."""
         self._folder = folder
         self._console = console
         self._on_change: Callable[[bool], None] = lambda _: None
@@ -65,7 +67,7 @@ class Containers:
         """Of the control group that limits the memory of all jobs."""
         if self._place is not None and config.docker_enabled:
             _share_cpus(group, f"{self._place}/{CONTAINERS}", config.max_cpus)
-        settings = _settings(config, socket, self._place)
+        settings = _settings(config, socket_places(host.variables), self._place)
         self.executor = DockerExecutor(host, settings, folder.path, key, self._engine, self.lost)
         """Runs jobs in them."""
         limit = None if config.docker_images_gb is None else config.docker_images_gb * GIB
@@ -80,6 +82,8 @@ class Containers:
 
     def look(self) -> None:
         """Find out whether the engine is there."""
+        if not self._is_known:
+            self._engine.path = socket_path(self._variables)
         try:
             self._engine.check()
             if not self._is_there:
@@ -118,6 +122,7 @@ class Containers:
 
     def _found(self) -> None:
         self.executor.start()
+        self._is_known = True
         if self._is_wanted:
             self._console.say("The container engine is there: jobs run in containers.")
         self._is_there = True
@@ -130,9 +135,9 @@ class Containers:
         return {attempt.path.name for attempt in attempts if attempt.finish is None}
 
 
-def _settings(config: Config, socket: str, place: str | None) -> DockerSettings:
+def _settings(config: Config, sockets: list[str], place: str | None) -> DockerSettings:
     volumes = [volume(text) for text in config.docker_volumes]
-    wrong = complaint_of_volumes(volumes, socket)
+    wrong = complaint_of_volumes(volumes, sockets)
     if wrong is not None:
         raise Invalid(
             f"The setting docker_volumes is not acceptable ({wrong[0]}): {wrong[1]}.",

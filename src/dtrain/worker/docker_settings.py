@@ -14,6 +14,8 @@ _RIGHTS = {"": False, "rw": False, "ro": True}
 _OURS = "/dtrain"
 """Where a container has the folders of its job."""
 
+_TEMPORARY = "/tmp"  # noqa: S108 -- the container's
+
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
     """A folder or file of this machine that every container has."""
@@ -55,33 +57,43 @@ def volume(text: str) -> Volume:
     if not (source.startswith("/") and target.startswith("/")) or right not in _RIGHTS:
         raise ValueError("write /path/here:/path/in/the/container, with :ro after it to be read")
     target = os.path.normpath(target)
+    if target == _TEMPORARY:
+        raise ValueError(
+            "every container has a /tmp of its own; name another place, as in /scratch"
+        )
     if target == "/" or f"{target}/".startswith(f"{_OURS}/"):
         raise ValueError(f"a container's {target} cannot be another folder")
     return Volume(source=source, target=target, read_only=_RIGHTS[right])
 
 
-def complaint_of_volumes(volumes: Sequence[Volume], socket: str) -> tuple[str, str] | None:
+def complaint_of_volumes(
+    volumes: Sequence[Volume], sockets: Sequence[str]
+) -> tuple[str, str] | None:
     """Which volume cannot be had, and why; None if all can.
 
     Args:
         volumes: to be looked at.
-        socket: of the engine, which no container is to reach.
+        sockets: where an engine's may be, which no container is to reach.
     """
     targets: set[str] = set()
-    real = Path(socket).resolve()
     for one in volumes:
         source = Path(one.source)
         if not source.exists():
             return one.source, "there is no such path on this machine; make it, or leave it out"
-        if real == source.resolve() or source.resolve() in real.parents:
+        inside = next((path for path in sockets if _is_in(Path(path), source)), None)
+        if inside is not None:
             return one.source, (
-                f"the container engine's socket {socket} is in it, with which a job could do"
-                " anything here; name a folder without it"
+                f"it is the place of the container engine's socket {inside}, with which a job could"
+                " do anything here; name a folder without it"
             )
         if one.target in targets:
             return one.source, f"two volumes cannot both be {one.target}; leave one out"
         targets.add(one.target)
     return None
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def is_variable(text: str) -> bool:

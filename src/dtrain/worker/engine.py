@@ -282,14 +282,26 @@ def _has_ended(answer: http.client.HTTPResponse) -> bool:
 
 
 def socket_path(variables: Mapping[str, str]) -> str:
-    """Where the engine's socket is: what DOCKER_HOST names, else where engines have it.
+    """Where the engine's socket is: the first that the user may use, or else that there is.
+
+    Raises:
+        Invalid: DOCKER_HOST names an engine on another machine.
+    """
+    places = socket_places(variables)
+    usable = [place for place in places if os.access(place, os.R_OK | os.W_OK)]
+    there = [place for place in places if os.path.exists(place)]  # noqa: PTH110
+    return [*usable, *there, *places][0]
+
+
+def socket_places(variables: Mapping[str, str]) -> list[str]:
+    """Where an engine's socket may be: what DOCKER_HOST names, else where engines have it.
 
     Raises:
         Invalid: DOCKER_HOST names an engine on another machine.
     """
     given = variables.get("DOCKER_HOST", "")
     if given.startswith("unix://"):
-        return given.removeprefix("unix://")
+        return [given.removeprefix("unix://")]
     if given:
         raise Invalid(
             f"DOCKER_HOST is {given}, but jobs need the engine of this machine: name its socket, as"
@@ -297,13 +309,12 @@ def socket_path(variables: Mapping[str, str]) -> str:
             field="DOCKER_HOST",
         )
     own = variables.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    places = (
+    return [
         _DEFAULT,
         f"{own}/docker.sock",
         f"{own}/podman/podman.sock",
         "/run/podman/podman.sock",
-    )
-    return next((place for place in places if os.path.exists(place)), _DEFAULT)  # noqa: PTH110
+    ]
 
 
 def _user() -> str:

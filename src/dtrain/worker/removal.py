@@ -43,18 +43,29 @@ def _remove(name: str, top: int) -> None:
     if not _is_folder(name, top):
         os.unlink(name, dir_fd=top)
         return
+    if _was_empty(name, top):
+        return
     os.chmod(name, 0o700, dir_fd=top)
     folder = os.open(name, _OPEN, dir_fd=top)
     try:
         for inner in os.listdir(folder):
-            if _is_folder(inner, folder):
+            if not _is_folder(inner, folder):
+                os.unlink(inner, dir_fd=folder)
+            elif not _was_empty(inner, folder):
                 os.chmod(inner, 0o700, dir_fd=folder)
                 os.rename(inner, os.urandom(16).hex(), src_dir_fd=folder, dst_dir_fd=top)
-            else:
-                os.unlink(inner, dir_fd=folder)
     finally:
         os.close(folder)
     os.rmdir(name, dir_fd=top)
+
+
+def _was_empty(name: str, parent: int) -> bool:
+    """Delete a folder if nothing is in it, whoever's it is: root's, say, where a volume was."""
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError:
+        return False
+    return True
 
 
 def _is_folder(name: str, parent: int) -> bool:
