@@ -218,7 +218,7 @@ def _bear_hogs(job: int, protection: Protection) -> None:
 
 def _make_image() -> None:
     """The image that the worker names, of this machine's own files: there is no registry."""
-    places = ("usr/bin", "usr/lib", "bin", "sbin", "lib", "lib64", "etc")
+    places = ("usr/bin", "usr/lib", "usr/lib64", "bin", "sbin", "lib", "lib64", "etc")
     left = ("usr/lib/modules", "usr/lib/systemd", "usr/lib/gcc")
     files = " ".join((*(f"--exclude={one}" for one in left), *places))
     run("sh", "-c", f"tar -C / -c {files} | docker import - {IMAGE}")
