@@ -140,16 +140,16 @@ class Proxy:
             answers, server = await asyncio.open_connection("127.0.0.1", self.target)
             self._writers.add(server)
             asked = bytearray()
-            done, waiting = await asyncio.wait(
-                {
-                    asyncio.create_task(self._pass(reader, server, asked, answers=False)),
-                    asyncio.create_task(self._pass(answers, writer, asked, answers=True)),
-                },
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            for one in waiting:
-                one.cancel()
-            await asyncio.gather(*done, *waiting, return_exceptions=True)
+            ways = {
+                asyncio.create_task(self._pass(reader, server, asked, answers=False)),
+                asyncio.create_task(self._pass(answers, writer, asked, answers=True)),
+            }
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in ways:
+                    one.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
         except (OSError, asyncio.CancelledError):
             pass
         finally:

@@ -97,6 +97,9 @@ def _serve(home: Path, settings: Settings, build: Callable[[Settings], Served]) 
             return 2
         sys.stderr.write("The serving process has ended; what it said last stands above.\n")
         return 1
+    finally:
+        for left in multiprocessing.active_children():
+            left.terminate()  # or this process would wait for it for ever, if it fails itself
     return 0
 
 
