@@ -25,6 +25,7 @@ from dtrain.worker.spool import WorkerFolder
 ANSWERS: dict[str, object] = {
     "GET /_ping": (200, None),
     "GET /info": (200, {}),
+    "GET /version": (200, {}),
     "GET /containers/json": (200, []),
 }
 

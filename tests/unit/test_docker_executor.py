@@ -13,13 +13,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.attempts import new_attempt, script, step
+from support.attempts import assignment, new_attempt, script, step
 from support.scripted_engine import Answer, ScriptedEngine, scripted_engine
 
 from dtrain.worker.docker_settings import DockerSettings
 from dtrain.worker.engine import Engine
 from dtrain.worker.executors.base import Host
 from dtrain.worker.executors.docker import DockerExecutor
+from dtrain.worker.image_keeper import ImageKeeper
 from dtrain.worker.processes import boot_id
 from dtrain.worker.records import ShimRecord
 from dtrain.worker.spool import AttemptFolder, WorkerFolder
@@ -35,7 +36,12 @@ VARIABLES = {
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[ScriptedEngine]:
-    with scripted_engine(tmp_path / "s", {"GET /_ping": (200, None)}) as engine:
+    answers: dict[str, Any] = {
+        "GET /_ping": (200, None),
+        "GET /version": (200, {}),
+        "GET /info": (200, {}),
+    }
+    with scripted_engine(tmp_path / "s", answers) as engine:
         yield engine
 
 
@@ -132,6 +138,55 @@ def test_credentials_are_for_the_step_that_gets_the_image_alone(
     assert image.env["TMPDIR"] == str(folder.tmp)
     assert not VARIABLES.keys() & main.env.keys()
     assert b"lab" not in (folder.path / "container.json").read_bytes()
+
+
+def test_container_is_what_its_engine_takes(
+    engine: ScriptedEngine, executor: DockerExecutor, worker: WorkerFolder
+) -> None:
+    folder = worker.create_attempt(assignment(gpus=1), worker.next_secret(), ["GPU-1"])
+    (folder.work / "main.py").touch()
+    engine.answers["GET /images/a/json"] = 200, {"Id": "sha256:1"}
+
+    def asked() -> tuple[Any, Any]:
+        executor.start()
+        executor.prepare(folder)
+        order = msgspec.json.decode((folder.path / "container.json").read_bytes())
+        host = order["body"]["HostConfig"]
+        return host["DeviceRequests"], host["SecurityOpt"]
+
+    of_docker = [{"DeviceIDs": ["GPU-1"], "Capabilities": [["gpu"]]}]
+    assert asked() == (of_docker, ["no-new-privileges"])
+    engine.answers["GET /info"] = 200, {"SecurityOptions": ["name=seccomp", "name=selinux"]}
+    assert asked() == (of_docker, ["no-new-privileges", "label=disable"])
+    engine.answers["GET /version"] = 200, {"Components": [{"Name": "Podman Engine"}]}
+    of_podman = [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=GPU-1"]}]
+    assert asked()[0] == of_podman
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["newer", "older"])
+def test_images_that_were_built_count_by_what_they_share_with_no_other(
+    engine: ScriptedEngine, worker: WorkerFolder, tells: bool
+) -> None:
+    """An older engine tells that along with all else that takes up its disk."""
+    images = [
+        {
+            "Id": str(number),
+            "RepoTags": [f"localhost/dtrain-build:{number}"],
+            "Size": 1000,
+            "SharedSize": 900,
+            "Created": number,
+        }
+        for number in range(3)
+    ]
+    listed = images if tells else [{**image, "SharedSize": -1} for image in images]
+    engine.answers |= {
+        "GET /images/json": (200, listed),
+        "GET /system/df": (200, {"Images": [*images, {"Id": "other", "SharedSize": 5}]}),
+        "DELETE /images/dtrain-build:0": (200, []),
+    }
+    ImageKeeper(Engine(engine.socket), {"dtrain.worker": KEY}, worker.path, 250, None).look()
+    assert engine.asked[-1] == "DELETE /images/dtrain-build:0"
+    assert ("GET /system/df" in engine.asked) != tells
 
 
 @pytest.fixture

@@ -110,6 +110,16 @@ def test_project_is_read(tmp_path: Path) -> None:
     assert read_project(path).is_one is False
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("part", ["==1", "==1 , ", "==1  ", ">= 1,"])
+def test_bounds_that_are_odd_hold_up_no_worker(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "pyproject.toml"
+    path.write_text(f'[project]\nname = "x"\nrequires-python = "{part * 2000}/"\n')
+    assert read_project(path).requires_python is None
+    path.write_text(f'[project]\nname = "x"\nrequires-python = "{part * 2}"\n')
+    assert read_project(path).requires_python == part * 2
+
+
 @pytest.mark.parametrize("content", [b"[project", b"\xff", b"a = " + b"[" * 100_000])
 def test_project_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "pyproject.toml"

@@ -346,7 +346,7 @@ class _Memory:
 def _log_config(engine: Engine) -> dict[str, Any]:
     """Where the engine keeps the log: byte for byte, for Docker's own default is for text."""
     if engine.is_podman():
-        return {}
+        return {"Type": "k8s-file"}
     return {"Type": "local", "Config": {"max-size": "2g", "max-file": "2", "compress": "false"}}
 
 

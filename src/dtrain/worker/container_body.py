@@ -39,7 +39,9 @@ def container_body(
     if settings.parent is not None:
         limits["CgroupParent"] = settings.parent
     if folder.gpus:
-        limits["DeviceRequests"] = [{"DeviceIDs": folder.gpus, "Capabilities": [["gpu"]]}]
+        limits["DeviceRequests"] = [_gpus(folder.gpus, settings)]
+    # Labels are by file; those of an attempt's folders, and of volumes, are not ours to change.
+    labelled = ["label=disable"] if settings.has_selinux else []
     return {
         "Labels": {**labels, ATTEMPT_LABEL: folder.path.name},
         "Healthcheck": {"Test": ["NONE"]},
@@ -47,7 +49,7 @@ def container_body(
             "Mounts": _mounts(folder, settings),
             "Init": True,
             "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
+            "SecurityOpt": ["no-new-privileges", *labelled],
             "ShmSize": memory or _half_of_the_memory(),
             "RestartPolicy": {"Name": "no"},
             **limits,
@@ -129,6 +131,12 @@ def _mounts(folder: AttemptFolder, settings: DockerSettings) -> list[dict[str, A
         *(mount(str(path), target) for path, target in own.items()),
         *(mount(volume.source, volume.target, read_only=volume.read_only) for volume in owners),
     ]
+
+
+def _gpus(gpus: list[str], settings: DockerSettings) -> dict[str, Any]:
+    if settings.is_podman:
+        return {"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={gpu}" for gpu in gpus]}
+    return {"DeviceIDs": gpus, "Capabilities": [["gpu"]]}
 
 
 def _half_of_the_memory() -> int:

@@ -42,6 +42,10 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The user and group of containers where the worker is root."""
     parent: str | None = None
     """The control group of all containers together, as the engine names it; None for its own."""
+    is_podman: bool = False
+    """Whether the engine is Podman."""
+    has_selinux: bool = False
+    """Whether the engine keeps containers from the machine's files by their labels as well."""
     lacking: tuple[str, ...] = ()
     """What the engine cannot limit: `memory`, `processors` or `processes`."""
 

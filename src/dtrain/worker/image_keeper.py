@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -63,12 +64,22 @@ class ImageKeeper:
         self._forget({one.tag for one in images})
 
     def _built(self) -> Iterator[_Built]:
-        for image in self._engine.call("GET", "/system/df").get("Images") or []:
-            if self._labels.items() <= (image.get("Labels") or {}).items():
-                for name in image.get("RepoTags") or []:
-                    repository, _, tag = name.rpartition(":")
-                    if repository.rpartition("/")[2] == REPOSITORY:
-                        yield _Built(self._used_at(tag, image), _own_size(image), tag)
+        labels = [f"{name}={value}" for name, value in self._labels.items()]
+        query = {"filters": json.dumps({"label": labels}), "shared-size": 1}
+        images = self._engine.call("GET", "/images/json", query=query)
+        shared = self._shared(images)
+        for image in images:
+            for name in image.get("RepoTags") or []:
+                repository, _, tag = name.rpartition(":")
+                if repository.rpartition("/")[2] == REPOSITORY:
+                    own = int(image["Size"]) - shared.get(image["Id"], 0)
+                    yield _Built(self._used_at(tag, image), own, tag)
+
+    def _shared(self, images: list[dict[str, Any]]) -> dict[str, int]:
+        """Bytes of each image that others have as well; older engines tell them with all else."""
+        if any((image.get("SharedSize") or 0) < 0 for image in images):
+            images = self._engine.call("GET", "/system/df").get("Images") or []
+        return {image["Id"]: max(image.get("SharedSize") or 0, 0) for image in images}
 
     def _used_at(self, tag: str, image: Mapping[str, Any]) -> float:
         with suppress(FileNotFoundError):
@@ -89,7 +100,3 @@ class ImageKeeper:
             for note in self._uses.iterdir():
                 if note.name not in known and time.time() - note.stat().st_mtime > (self._age or 0):
                     note.unlink(missing_ok=True)
-
-
-def _own_size(image: Mapping[str, Any]) -> int:
-    return int(image["Size"]) - max(int(image.get("SharedSize") or 0), 0)

@@ -1,8 +1,8 @@
 """The step that gets the image of a job: fetched, or built of the Dockerfile in its bundle.
 
 What the engine says of it goes into the job's log as it happens. A Dockerfile is built by BuildKit
-where the machine's `docker` has that, by the engine's classic builder otherwise; an image that was
-built of the same content is taken as it is.
+where the engine is Docker's and the machine's `docker` has that, by the engine's own builder
+otherwise; an image that was built of the same content is taken as it is.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class ImageStep:
                 say(f"The image of this {DOCKERFILE} is here already.")
                 return name
             file.seek(0)
-            client = buildkit(self._variables)
+            client = None if self._engine.is_podman() else buildkit(self._variables)
             if client is None:
                 say(f"The {DOCKERFILE} is built by the engine's classic builder.")
                 self._build_classic(name, file)

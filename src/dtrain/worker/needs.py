@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dtrain.protocol.spec import JobSpec
 
 _PYLOCK = re.compile(r"pylock(\.[^.]+)?\.toml")
-_BOUNDS = re.compile(r"\s*(?:[<>=!~]=?=?\s*[\w.*]+\s*,?\s*)+", re.ASCII)
+_BOUNDS = re.compile(r"\s*(?:[<>=!~]={0,2}\s*[\w.*]+(?:\s*,)?\s*)+", re.ASCII)
 _PINNED = re.compile(
     r"[\w.-]+(\[[\w.,-]+\])?(==\S+| @ (git\+)?(https?|ssh)://\S+)"
     r"( *;.*|( --hash=\S+)*)",

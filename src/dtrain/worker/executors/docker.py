@@ -121,6 +121,11 @@ class DockerExecutor:
         self._remaps = any("name=userns" in option for option in options)
         if self._rootless or info.get("CgroupDriver") != "cgroupfs":  # no place of ours is its
             self._settings = msgspec.structs.replace(self._settings, parent=None)
+        self._settings = msgspec.structs.replace(
+            self._settings,
+            is_podman=self._engine.is_podman(),
+            has_selinux=any("name=selinux" in option for option in options),
+        )
         self._note_lacking(lacking_limits(info))
 
     def _note_lacking(self, lacking: tuple[str, ...]) -> None:
