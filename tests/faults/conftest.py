@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.api import wait_for_status
-from support.ledger import table
+from support.ledger import faults, losses, table
 from support.processes import RunningServer, RunningWorker, start_worker, wait_for
 from support.proxy import Proxy, proxy_to
 from support.witness import Witness, assert_whole, final_states, hand_in
@@ -36,6 +37,20 @@ class Running:
         assert len(self.witness.starts()) == attempts
         assert_whole(self.server.url, self.id, self.witness, attempts)
         assert final_states(self.server.url, self.id) == ["completed"]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what was counted in a process of its own to the one that tells."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["ledger"] = [dict(faults), dict(losses)]
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """Take what was counted there."""
+    for account, counted in zip(
+        (faults, losses), getattr(node, "workeroutput", {}).get("ledger", ()), strict=False
+    ):
+        account.update(counted)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
