@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -255,3 +256,17 @@ def test_agents_own_group_comes_before_limits_below_it(tmp_path: Path) -> None:
         hierarchies.delegated(tmp_path, service)
     (tmp_path / "cgroup.type").unlink()  # the root of all groups has none
     assert hierarchies.delegated(tmp_path, service) == tmp_path
+
+
+def test_group_is_found_though_other_file_systems_may_not_be_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Forbidden(type(Path())):  # type: ignore[misc]  # the class of paths of this system
+        def __truediv__(self, name: str) -> Path:
+            raise PermissionError(errno.EPERM, "Operation not permitted", f"{self}/{name}")
+
+    found = hierarchies._mounted
+    forbidden = ("/", Forbidden("/sys/fs/bpf"), "bpf", [])
+    monkeypatch.setattr(hierarchies, "_mounted", lambda text: iter([forbidden, *found(text)]))
+    monkeypatch.setattr(hierarchies, "_own", lambda _: iter([(["memory"], "/nowhere")]))
+    assert hierarchies.group_of(os.getpid()) == {}

@@ -52,7 +52,9 @@ def group_of(pid: int) -> Group:
     Raises:
         OSError: there is no such process.
     """
-    mounted = list(_mounted(Path("/proc/self/mountinfo").read_text()))
+    mounts = Path("/proc/self/mountinfo").read_text()
+    # Others may not even be looked at, such as that of bpf.
+    mounted = [one for one in _mounted(mounts) if one[2] in {"cgroup", "cgroup2"}]
     found: Group = {}
     for controllers, own in _own(Path(f"/proc/{pid}/cgroup").read_text()):
         for root, top, kind, options in mounted:
