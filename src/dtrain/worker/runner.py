@@ -215,6 +215,8 @@ class Runner:
                 self._kill()
                 message = f"The worker failed: {error!r}"
                 self._delivery.keep(Finish(cause=Cause.SHIM_LOST, message=message[:2000]))
+        # How it ended is kept now; nothing that ran is left when that is told.
+        self._executor.clean(self.folder)
         self._delivery.deliver()
         self._clean_up()
 
@@ -366,7 +368,6 @@ class Runner:
 
     def _clean_up(self) -> None:
         try:
-            self._executor.clean(self.folder)
             self._isolation.release(self.folder)
             self.folder.remove()
         except (OSError, DTrainError) as error:
