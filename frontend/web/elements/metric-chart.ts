@@ -9,6 +9,8 @@ import type { Table } from "../series";
 import { ChartBoard } from "./chart-board";
 
 const HEIGHT = 168;
+/** Pixels beyond the ends of a line within which the pointer still means its end. */
+const NEAR = 24;
 /** Distances between the labels of the steps: there is none between two steps. */
 const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 /** The same of times, in seconds: up to minutes, to hours, to days, and whole days. */
@@ -74,7 +76,7 @@ export class MetricChart extends HTMLElement {
       place.ariaLabel = `Chart of ${what}; plus and minus zoom, arrows move, 0 shows all`;
       this.#drawn = drawn;
     }
-    this.#showValues(null);
+    this.#showValues();
   }
 
   /** Draw anew: how charts are drawn has changed. */
@@ -137,11 +139,13 @@ export class MetricChart extends HTMLElement {
     if (place && this.#plot) this.#plot.setSize({ width: place.clientWidth, height: HEIGHT });
   }
 
-  #showValues(index: number | null): void {
+  /** Each line's value under the pointer, else its last one: where it was thinned out, the nearest. */
+  #showValues(): void {
+    const cursor = this.#plot?.cursor;
     this.#places.forEach((place, at) => {
       const values = Array.from(this.#plot?.data[at + 1] ?? []);
-      const value = index === null ? values.findLast((value) => value != null) : values[index];
-      if (index !== null && value === undefined) return; // thinned out: the last one stays
+      const index = cursor?.idxs?.[at + 1];
+      const value = cursor?.idx == null ? values.findLast((value) => value != null) : index == null ? null : values[index];
       place.textContent = value == null ? "–" : number(value);
     });
   }
@@ -177,7 +181,12 @@ export class MetricChart extends HTMLElement {
       height: HEIGHT,
       padding: [8, 10, 0, 0],
       legend: { show: false },
-      cursor: { sync: { key: board.localName }, y: false, points: { size: 6 } },
+      cursor: {
+        sync: { key: board.localName },
+        y: false,
+        points: { size: 6 },
+        hover: { prox: (plot, at, index) => (isWithin(plot.data[at], index) ? null : NEAR) },
+      },
       scales: { x: { time: isClock }, y: { distr: view.log ? 3 : 1, ...(upright && { range: upright }) } },
       axes: [
         {
@@ -207,9 +216,16 @@ export class MetricChart extends HTMLElement {
           };
         }),
       ],
-      hooks: { setCursor: [(plot) => this.#showValues(plot.cursor.idx ?? null)] },
+      hooks: { setCursor: [() => this.#showValues()] },
     };
   }
+}
+
+/** Whether a line goes on to both sides of an index: beyond its ends it has no value. */
+function isWithin(line: ArrayLike<unknown> | undefined, index: number): boolean {
+  const values = Array.from(line ?? []);
+  const known = (value: unknown): boolean => value !== undefined;
+  return values.findIndex(known) <= index && index <= values.findLastIndex(known);
 }
 
 /** Pixels for the labels of the upright axis. */
