@@ -63,11 +63,13 @@ def test_pointer_finds_the_nearest_value_of_each_line(page: Page, server: Runnin
     point_at(page, 0.3)
     value(page, "loss").to_have_text("103")
     value(page, "val_loss").to_have_text("200")
+    expect(page.locator(".pointed")).to_have_text("3")
     point_at(page, 0.7)
     value(page, "loss").to_have_text("107")
     value(page, "val_loss").to_have_text("210")
     page.mouse.move(0, 0)
     value(page, "loss").to_have_text("110")
+    expect(page.locator(".pointed")).to_be_hidden()
 
 
 def test_pointer_beyond_the_end_of_a_line_finds_none(page: Page, server: RunningServer) -> None:

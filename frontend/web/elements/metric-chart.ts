@@ -1,4 +1,5 @@
 // <metric-chart>: lines over the steps, with the values under the pointer in the caption.
+// At which step, or time, the pointer is stands over the axis.
 //
 // The server writes the caption with a [data-metric] for each line, inside a .series that has its
 // colour; the values come from the board around it. Of times of the day the axis shows the clock.
@@ -20,6 +21,9 @@ const TIMES = [
   ...[1, 2, 3, 6, 12].map((hours) => hours * 3600),
   ...WHOLE.map((days) => days * 86_400),
 ];
+
+/** What a place of an axis is called. */
+const LABELS = { step: number, time: duration, clock };
 
 export class MetricChart extends HTMLElement {
   #plot: uPlot | undefined;
@@ -139,6 +143,32 @@ export class MetricChart extends HTMLElement {
     if (place && this.#plot) this.#plot.setSize({ width: place.clientWidth, height: HEIGHT });
   }
 
+  #showPointed(): void {
+    this.#showValues();
+    this.#showPlace();
+  }
+
+  /** Where the pointer is stands over the axis, where it moves nothing. */
+  #addPlace(plot: uPlot): void {
+    const place = document.createElement("span");
+    place.className = "pointed";
+    place.hidden = true;
+    plot.over.append(place);
+  }
+
+  #showPlace(): void {
+    const plot = this.#plot;
+    const place = plot?.over.querySelector<HTMLElement>(".pointed");
+    if (!plot || !place) return;
+    const at = plot.cursor.idx == null ? undefined : plot.data[0][plot.cursor.idx];
+    place.hidden = at === undefined;
+    if (at === undefined) return;
+    place.textContent = LABELS[this.#board?.view.axis ?? "step"](at);
+    const [width, room] = [place.offsetWidth, plot.over.clientWidth];
+    const left = Math.max(0, Math.min(plot.valToPos(at, "x") - width / 2, room - width));
+    place.style.translate = `${left}px`;
+  }
+
   /** Each line's value under the pointer, else its last one: where it was thinned out, the nearest. */
   #showValues(): void {
     const cursor = this.#plot?.cursor;
@@ -194,12 +224,8 @@ export class MetricChart extends HTMLElement {
           grid: { show: false },
           size: 26,
           gap: 4,
-          ...(isClock
-            ? { space: 60, values: (_: uPlot, at: number[]) => at.map(clock) }
-            : {
-                incrs: view.axis === "time" ? TIMES : WHOLE,
-                values: (_: uPlot, at: number[]) => at.map(view.axis === "time" ? duration : number),
-              }),
+          values: (_: uPlot, at: number[]) => at.map((one) => LABELS[view.axis](one)),
+          ...(isClock ? { space: 60 } : { incrs: view.axis === "time" ? TIMES : WHOLE }),
         },
         { ...axis, size: (_, labels) => room(labels), gap: 6, values: (_, at) => at.map((value) => (value == null ? "" : number(value))) },
       ],
@@ -216,7 +242,7 @@ export class MetricChart extends HTMLElement {
           };
         }),
       ],
-      hooks: { setCursor: [() => this.#showValues()] },
+      hooks: { init: [(plot) => this.#addPlace(plot)], setCursor: [() => this.#showPointed()] },
     };
   }
 }
