@@ -163,6 +163,8 @@ def test_jobs_are_chosen_and_acted_on_together(
     outcome = page.locator("#outcome")
     expect(outcome).to_contain_text("Cancel asked for: 2 of 3 jobs.")
     expect(outcome.locator(".refused")).to_contain_text("#56 job 56: It has ended already")
+    expect(outcome).to_be_in_viewport()
+    expect(outcome).to_be_focused()
     expect(page.locator("#job-60 .pill")).to_have_text("cancelled")
     expect(bar).to_be_hidden()
 
@@ -183,6 +185,7 @@ def test_jobs_are_chosen_and_acted_on_together(
     bar.get_by_role("button", name="Delete").click()
     sure.get_by_role("button", name="Delete").click()
     expect(outcome).to_contain_text("Deleted: 2 jobs.")
+    expect(outcome).to_be_focused()
     expect(page.locator("#job-60")).to_have_count(0)
     outcome.get_by_role("link", name="Close").click()
     expect(outcome).not_to_contain_text("Deleted")
