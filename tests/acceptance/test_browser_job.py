@@ -93,6 +93,8 @@ def test_attempts_and_history_come_as_they_happen(
     rows = page.locator("#job-attempts tbody tr")
     expect(rows).to_have_count(1)
     expect(rows.first).to_contain_text("Its script runs.")
+    expect(page.get_by_text("Nothing is logged yet.")).to_be_visible()
+    assert page.locator("[data-scroller]").evaluate("(log) => log.scrollHeight <= log.clientHeight")
     expect(page.locator("#job-head .meta")).to_contain_text("waited")
     attempt.log(b"first try\n" + record(epoch=1, epochs=100))
     attempt.log(record(epoch=2, epochs=100))
