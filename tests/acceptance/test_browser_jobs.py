@@ -100,6 +100,7 @@ def test_list_is_narrowed_sorted_and_paged_by_the_address(
     assert numbers(page) == list(range(JOBS, JOBS - 50, -1))
     page.get_by_role("link", name="Older").click()
     expect(page.locator("tr[data-job]")).to_have_count(10)
+    expect(page.get_by_role("heading", level=1)).to_be_in_viewport()
     page.get_by_role("link", name="Newer").click()
     expect(page.locator("tr[data-job]")).to_have_count(50)
     assert numbers(page)[0] == JOBS
