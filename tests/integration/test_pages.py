@@ -164,6 +164,12 @@ def test_dashboard_refuses_a_filter_with_a_sentence(site: Application, query: st
     assert "<h1>Unprocessable" in html
 
 
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/actions"])
+def test_addresses_of_forms_lead_to_the_list(site: Application, path: str) -> None:
+    answer = site.client.get(path)
+    assert (answer.status_code, answer.location) == (303, "/")
+
+
 def test_fragment_is_what_the_page_holds(site: Application, agent: Agent) -> None:
     job_id = run(site, agent, b'PROGRESS: {"epoch": 1, "epochs": 4, "loss": 0.5}\n')
     shown = re.sub(r">\d+s( ago)?<|>just now<", "><", page(site, "/"))
