@@ -33,13 +33,13 @@ _MORE = (
     FormField("labels", "Worker labels", "One NAME=value a line.", "room=lab", kind="lines"),
     FormField("image", "Container image", "", "python:3.12-slim"),
     FormField(
-        "executor", "Executor", "", "the default: auto", kind="choice", choices=("", *Executor)
+        "executor", "Executor", "", "auto (default)", kind="choice", choices=("", *Executor)
     ),
     FormField(
         "on_partition",
         "On partition",
         "What the worker does while it cannot reach the server.",
-        "the default: keep",
+        "keep (default)",
         kind="choice",
         choices=("", *OnPartition),
     ),
