@@ -279,6 +279,13 @@ def test_job_that_runs_shows_its_progress_and_log(site: Application, agent: Agen
     assert (view["offset"], view["next"], view["attempt"]) == (str(len(log)), "3", "1")
 
 
+def test_job_that_completed_has_no_bar_that_says_less(site: Application, agent: Agent) -> None:
+    job_id = run(site, agent, b'PROGRESS: {"step": 99, "steps": 100}\n')
+    assert "99%</span>" in page(site, f"/jobs/{job_id}")
+    finish(agent)
+    assert "99%</span>" not in page(site, f"/jobs/{job_id}")
+
+
 def test_job_shows_the_end_of_a_long_log(site: Application, agent: Agent) -> None:
     job_id = run(site, agent, b"".join(b"line %d\n" % number for number in range(1500)))
     html = page(site, f"/jobs/{job_id}")
