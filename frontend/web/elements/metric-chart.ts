@@ -10,6 +10,8 @@ import type { Table } from "../series";
 import { ChartBoard } from "./chart-board";
 
 const HEIGHT = 168;
+/** Pixels to the right of the curves: half a label of the last place. */
+const LABEL = 24;
 /** Pixels beyond the ends of a line within which the pointer still means its end. */
 const NEAR = 24;
 /** Distances between the labels of the steps: there is none between two steps. */
@@ -209,7 +211,7 @@ export class MetricChart extends HTMLElement {
     return {
       width: place.clientWidth,
       height: HEIGHT,
-      padding: [8, 10, 0, 0],
+      padding: [8, LABEL, 0, 0],
       legend: { show: false },
       cursor: {
         sync: { key: board.localName },
