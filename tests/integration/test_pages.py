@@ -141,6 +141,15 @@ def test_dashboard_filters_by_the_address(site: Application, agent: Agent) -> No
         ], query
 
 
+def test_tabs_count_only_while_all_jobs_of_a_status_are_shown(site: Application) -> None:
+    site.submit(name="one", tags=["red"])
+    assert 'class="count"' in page(site, "/?status=pending")
+    for narrowed in ("tag=red", "q=one", "worker=w", "submitter=Ada"):
+        html = page(site, f"/?{narrowed}")
+        assert "Pending" in html
+        assert 'class="count"' not in html
+
+
 def test_dashboard_says_when_nothing_matches(site: Application) -> None:
     site.submit("a job")
     assert "No job matches" in page(site, "/?status=failed")
