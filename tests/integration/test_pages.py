@@ -141,6 +141,17 @@ def test_dashboard_filters_by_the_address(site: Application, agent: Agent) -> No
         ], query
 
 
+def test_order_of_running_jobs_hides_no_others(site: Application, agent: Agent) -> None:
+    run(site, agent, b"")
+    site.submit(name="waits")
+    html = page(site, "/?status=pending&sort=longest")
+    assert 'data-job="2"' in html
+    assert 'data-job="1"' not in html
+    assert "Only running jobs can be sorted" in html
+    assert "Only running" not in page(site, "/?sort=longest")
+    assert 'data-job="1"' in page(site, "/?status=running&sort=longest")
+
+
 def test_tabs_count_only_while_all_jobs_of_a_status_are_shown(site: Application) -> None:
     site.submit(name="one", tags=["red"])
     assert 'class="count"' in page(site, "/?status=pending")

@@ -52,7 +52,12 @@ class JobFilter:
 
     @property
     def _only_running(self) -> bool:
-        return self.sort == Sort.LONGEST
+        return self.sort == Sort.LONGEST and self.may_be_longest
+
+    @property
+    def may_be_longest(self) -> bool:
+        """Whether jobs can be sorted by how long they run: only running ones do."""
+        return self.status in {None, Status.RUNNING}
 
     def of_status(self, status: str | None) -> dict[str, str]:
         """As `query`, for the jobs in a status; an order that has no other ones is given up."""
