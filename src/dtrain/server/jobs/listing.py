@@ -70,7 +70,7 @@ def page(
         tag: a tag that the job carries, or several with commas: all of these.
         worker: the name or id of the latest attempt's worker.
         submitter: who handed the job in.
-        q: text in the job's name, whatever its case.
+        q: text in the job's name, whatever its case, or its number, also as `#42`.
         limit: jobs on the page.
         cursor: the `next` of the page before.
 

@@ -33,7 +33,7 @@ class Filters:
     """The name or id of the latest attempt's worker."""
     submitter: str | None = None
     text: str | None = None
-    """In the name, whatever its case."""
+    """In the name, whatever its case, or the job's number."""
 
 
 def page(
