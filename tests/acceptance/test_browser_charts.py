@@ -72,6 +72,23 @@ def test_pointer_finds_the_nearest_value_of_each_line(page: Page, server: Runnin
     expect(page.locator(".pointed")).to_be_hidden()
 
 
+def test_keys_of_a_job_are_shown_and_turned_off(page: Page, server: RunningServer) -> None:
+    page.goto(f"{server.url}/jobs/1")
+    wrap = page.get_by_role("button", name="Wrap")
+    page.keyboard.press("w")
+    expect(wrap).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("?")
+    keys = page.get_by_role("dialog", name="Keys")
+    expect(keys).to_contain_text("Follow the log")
+    keys.get_by_role("checkbox").uncheck()
+    page.keyboard.press("Escape")
+    expect(keys).to_be_hidden()
+    page.keyboard.press("w")
+    page.keyboard.press("/")
+    expect(wrap).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("searchbox", name="Search the log")).not_to_be_focused()
+
+
 def test_pointer_beyond_the_end_of_a_line_finds_none(page: Page, server: RunningServer) -> None:
     page.goto(f"{server.url}/compare?jobs=1,2")
     expect(page.locator("metric-chart canvas")).to_have_count(2)

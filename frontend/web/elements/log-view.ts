@@ -10,6 +10,7 @@ import { fillLine } from "../log/line";
 import { Virtual } from "../log/virtual";
 import type { LogPiece } from "../messages";
 import { fold } from "../text";
+import { keysAreOn } from "./list-keys";
 
 const LONGEST_OPEN = 32_768;
 
@@ -255,6 +256,7 @@ export class LogView extends HTMLElement {
     const isElsewhere = !this.contains(target) && target !== document.body && target.id !== "main";
     const isTyping = target.matches("input, textarea, select");
     if (event.ctrlKey || event.metaKey || event.altKey || isElsewhere || isTyping) return;
+    if (!keysAreOn() || document.querySelector("dialog[open]")) return;
     if (event.key === "/") this.#search.focus();
     else if (event.key === "f") this.#follow(!this.#following);
     else if (event.key === "w") this.#wrap();
