@@ -274,6 +274,8 @@ def test_folder_is_handed_in_as_the_command_line_would(
         pack(folder, expected)
 
     page.goto(server.url)
+    page.set_input_files("#file", folder / "main.py")
+    expect(page.locator("bundle-picker output")).to_contain_text("main.py is no ZIP")
     page.set_input_files("#folder", folder)
     expect(page.locator("bundle-picker output")).to_contain_text("my-training/")
     contents = page.locator("[data-contents]")
