@@ -89,6 +89,21 @@ def test_keys_of_a_job_are_shown_and_turned_off(page: Page, server: RunningServe
     expect(page.get_by_role("searchbox", name="Search the log")).not_to_be_focused()
 
 
+def test_choices_of_how_things_are_shown_are_kept(page: Page, server: RunningServer) -> None:
+    page.goto(f"{server.url}/jobs/1")
+    page.get_by_label("Axis").select_option("time")
+    page.get_by_label("Log scale").check()
+    page.get_by_label("Smoothing").fill("0.5")
+    page.get_by_role("button", name="Wrap").click()
+    page.goto(f"{server.url}/jobs/2")
+    expect(page.get_by_label("Axis")).to_have_value("time")
+    expect(page.get_by_label("Log scale")).to_be_checked()
+    expect(page.get_by_label("Smoothing")).to_have_value("0.5")
+    expect(page.get_by_role("button", name="Wrap")).to_have_attribute("aria-pressed", "true")
+    page.goto(f"{server.url}/compare?jobs=1,2")
+    expect(page.get_by_label("Axis")).to_have_value("time")
+
+
 def test_pointer_beyond_the_end_of_a_line_finds_none(page: Page, server: RunningServer) -> None:
     page.goto(f"{server.url}/compare?jobs=1,2")
     expect(page.locator("metric-chart canvas")).to_have_count(2)

@@ -13,6 +13,7 @@ import { fold } from "../text";
 import { keysAreOn } from "./list-keys";
 
 const LONGEST_OPEN = 32_768;
+const WRAP = "dtrain.wrap";
 
 export class LogView extends HTMLElement {
   #source!: LogSource;
@@ -48,6 +49,7 @@ export class LogView extends HTMLElement {
     this.#scroller.addEventListener("click", this.#clicked);
     document.addEventListener("keydown", this.#pressed);
     addEventListener("hashchange", this.#goToHash);
+    if (localStorage.getItem(WRAP) === "on") this.#wrap();
     this.#follow(true);
     void this.#goToHash();
   }
@@ -266,6 +268,7 @@ export class LogView extends HTMLElement {
 
   #wrap(): void {
     const wraps = this.toggleAttribute("wrap");
+    localStorage.setItem(WRAP, wraps ? "on" : "off");
     this.querySelector("[data-wrap]")?.setAttribute("aria-pressed", String(wraps));
     this.#list.renew();
   }
