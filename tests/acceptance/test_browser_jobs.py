@@ -100,6 +100,7 @@ def test_list_is_narrowed_sorted_and_paged_by_the_address(
     assert numbers(page) == list(range(JOBS, JOBS - 50, -1))
     page.get_by_role("link", name="Older").click()
     expect(page.locator("tr[data-job]")).to_have_count(10)
+    expect(page.get_by_role("heading", level=1)).to_be_in_viewport()
     page.get_by_role("link", name="Newer").click()
     expect(page.locator("tr[data-job]")).to_have_count(50)
     assert numbers(page)[0] == JOBS
@@ -163,6 +164,8 @@ def test_jobs_are_chosen_and_acted_on_together(
     outcome = page.locator("#outcome")
     expect(outcome).to_contain_text("Cancel asked for: 2 of 3 jobs.")
     expect(outcome.locator(".refused")).to_contain_text("#56 job 56: It has ended already")
+    expect(outcome).to_be_in_viewport()
+    expect(outcome).to_be_focused()
     expect(page.locator("#job-60 .pill")).to_have_text("cancelled")
     expect(bar).to_be_hidden()
 
@@ -183,6 +186,7 @@ def test_jobs_are_chosen_and_acted_on_together(
     bar.get_by_role("button", name="Delete").click()
     sure.get_by_role("button", name="Delete").click()
     expect(outcome).to_contain_text("Deleted: 2 jobs.")
+    expect(outcome).to_be_focused()
     expect(page.locator("#job-60")).to_have_count(0)
     outcome.get_by_role("link", name="Close").click()
     expect(outcome).not_to_contain_text("Deleted")
@@ -270,6 +274,8 @@ def test_folder_is_handed_in_as_the_command_line_would(
         pack(folder, expected)
 
     page.goto(server.url)
+    page.set_input_files("#file", folder / "main.py")
+    expect(page.locator("bundle-picker output")).to_contain_text("main.py is no ZIP")
     page.set_input_files("#folder", folder)
     expect(page.locator("bundle-picker output")).to_contain_text("my-training/")
     contents = page.locator("[data-contents]")

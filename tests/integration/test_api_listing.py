@@ -192,6 +192,20 @@ def looked_at(
         return [job.id for job in found], steps
 
 
+def test_job_is_found_by_its_number(server: Application) -> None:
+    for name in ("one", "two", "run 1 of 2"):
+        server.submit(name=name)
+    copies = {"id": 1234, "name": "far"}
+    server.services.database.write(
+        lambda connection: connection.execute(jobs.update().where(jobs.c.id == 2).values(copies))
+    )
+    assert names(server, "q=1") == ["run 1 of 2", "one"]
+    assert names(server, "q=%231") == ["one"]
+    assert names(server, "q=1234") == names(server, "q=%231234") == ["far"]
+    assert names(server, "q=1234&status=running") == []
+    assert names(server, f"q={'9' * 18}") == names(server, f"q={'9' * 30}") == []
+
+
 @pytest.mark.parametrize(
     ("sort", "expected"),
     [

@@ -141,6 +141,26 @@ def test_dashboard_filters_by_the_address(site: Application, agent: Agent) -> No
         ], query
 
 
+def test_order_of_running_jobs_hides_no_others(site: Application, agent: Agent) -> None:
+    run(site, agent, b"")
+    site.submit(name="waits")
+    html = page(site, "/?status=pending&sort=longest")
+    assert 'data-job="2"' in html
+    assert 'data-job="1"' not in html
+    assert "Only running jobs can be sorted" in html
+    assert "Only running" not in page(site, "/?sort=longest")
+    assert 'data-job="1"' in page(site, "/?status=running&sort=longest")
+
+
+def test_tabs_count_only_while_all_jobs_of_a_status_are_shown(site: Application) -> None:
+    site.submit(name="one", tags=["red"])
+    assert 'class="count"' in page(site, "/?status=pending")
+    for narrowed in ("tag=red", "q=one", "worker=w", "submitter=Ada"):
+        html = page(site, f"/?{narrowed}")
+        assert "Pending" in html
+        assert 'class="count"' not in html
+
+
 def test_dashboard_says_when_nothing_matches(site: Application) -> None:
     site.submit("a job")
     assert "No job matches" in page(site, "/?status=failed")
@@ -162,6 +182,12 @@ def test_dashboard_pages_by_cursor(site: Application) -> None:
 def test_dashboard_refuses_a_filter_with_a_sentence(site: Application, query: str) -> None:
     html = page(site, f"/?{query}", 422)
     assert "<h1>Unprocessable" in html
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/actions"])
+def test_addresses_of_forms_lead_to_the_list(site: Application, path: str) -> None:
+    answer = site.client.get(path)
+    assert (answer.status_code, answer.location) == (303, "/")
 
 
 def test_fragment_is_what_the_page_holds(site: Application, agent: Agent) -> None:
@@ -271,6 +297,13 @@ def test_job_that_runs_shows_its_progress_and_log(site: Application, agent: Agen
     ]
     (view,) = Markup(html).all("log-view")
     assert (view["offset"], view["next"], view["attempt"]) == (str(len(log)), "3", "1")
+
+
+def test_job_that_completed_has_no_bar_that_says_less(site: Application, agent: Agent) -> None:
+    job_id = run(site, agent, b'PROGRESS: {"step": 99, "steps": 100}\n')
+    assert "99%</span>" in page(site, f"/jobs/{job_id}")
+    finish(agent)
+    assert "99%</span>" not in page(site, f"/jobs/{job_id}")
 
 
 def test_job_shows_the_end_of_a_long_log(site: Application, agent: Agent) -> None:

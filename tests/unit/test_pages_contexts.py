@@ -34,7 +34,7 @@ def test_filter_that_changes_begins_at_the_first_page() -> None:
 
 
 def names(records: list[MetricRecord]) -> list[list[str]]:
-    return [[one.name for one in chart] for chart in series.charts(records)]
+    return [[one.name for one in chart] for chart in series.charts(records, records[0])]
 
 
 def test_charts_join_training_and_validation() -> None:
@@ -45,16 +45,29 @@ def test_charts_join_training_and_validation() -> None:
 def test_charts_keep_series_that_are_rare() -> None:
     records = [record(0, loss=1.0), record(1, loss=0.9, val_loss=1.1), record(2, loss=0.8)]
     assert names(records) == [["loss", "val_loss"]]
-    assert [one.last for one in series.charts(records)[0]] == [0.8, 1.1]
+    assert [one.last for one in series.charts(records, records[0])[0]] == [0.8, 1.1]
 
 
 def test_charts_leave_out_what_is_never_a_finite_number() -> None:
-    assert series.charts([record(0, loss="NaN", note="text", ok=True)]) == []
+    assert names([record(0, loss="NaN", note="text", ok=True)]) == []
+
+
+def test_charts_stand_as_in_the_first_record_however_thin_the_others_are() -> None:
+    first = record(0, loss=1.0, accuracy=0.1, val_loss=1.1, rate=0.01)
+    thinned = [record(3, zeta=1), record(4, rate=0.01), record(5, accuracy=1), record(6, alpha=2)]
+    found = series.charts([*thinned, record(9, loss=0.1, val_loss=0.2)], first)
+    assert [[one.name for one in chart] for chart in found] == [
+        ["loss", "val_loss"],
+        ["accuracy"],
+        ["rate"],
+        ["alpha"],
+        ["zeta"],
+    ]
 
 
 def test_charts_are_not_endless() -> None:
     records = [record(0, **{f"metric {number}": 1.0 for number in range(200)})]
-    assert len(series.charts(records)) == 24
+    assert len(series.charts(records, records[0])) == 24
 
 
 def test_history_is_told_in_words() -> None:

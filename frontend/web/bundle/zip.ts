@@ -6,11 +6,19 @@ export interface Entry {
 }
 
 const END = 0x06054b50;
+/** Of a file in it, or at once of the end. */
+const STARTS = new Set([0x04034b50, END]);
 const END_SIZE = 22;
 const RECORD = 0x02014b50;
 const RECORD_SIZE = 46;
 const LONGEST_COMMENT = 65_535;
 const LARGEST_DIRECTORY = 32 * 1024 ** 2;
+
+/** Whether a file begins as a ZIP does, also one that is empty. */
+export async function looksLikeZip(file: Blob): Promise<boolean> {
+  const start = new DataView(await file.slice(0, 4).arrayBuffer());
+  return start.byteLength === 4 && STARTS.has(start.getUint32(0, true));
+}
 
 /** The files in a ZIP; null if that cannot be told here: the server will look closely. */
 export async function contentsOf(zip: Blob): Promise<Entry[] | null> {

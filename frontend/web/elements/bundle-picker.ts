@@ -6,7 +6,7 @@
 
 import { chosen, dropped, type Folder } from "../bundle/folder";
 import { pack } from "../bundle/pack";
-import { contentsOf, type Entry } from "../bundle/zip";
+import { contentsOf, looksLikeZip, type Entry } from "../bundle/zip";
 import { bytes, percent } from "../numbers";
 
 const SHOWN = 200;
@@ -59,7 +59,10 @@ class BundlePicker extends HTMLElement {
     const turn = ++this.#turn;
     this.#say(file ? `${file.name} · ${bytes(file.size)}` : "", file?.name.replace(/\.zip$/i, ""));
     const entries = file ? await contentsOf(file).catch(() => null) : null;
-    if (turn === this.#turn) this.#list(entries, []);
+    const isNone = file && !entries && !(await looksLikeZip(file).catch(() => true));
+    if (turn !== this.#turn) return;
+    if (isNone) this.#say(`${file.name} is no ZIP; drop a folder, or a ZIP of one.`);
+    this.#list(entries, []);
   }
 
   #chooseFolder = (): void => {

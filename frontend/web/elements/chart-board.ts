@@ -7,14 +7,17 @@ import type { MetricChart } from "./metric-chart";
 const INTERVAL = 300;
 const HIDDEN_INTERVAL = 5_000;
 
+const VIEW = "dtrain.charts";
+
 export abstract class ChartBoard extends HTMLElement {
-  readonly view: ChartView = { axis: "step", log: false, smoothing: 0 };
+  view: ChartView = { axis: "step", log: false, smoothing: 0 };
   #redraw: number | undefined;
 
   /** The axis, then a row for each line of a chart; undefined while there is nothing to draw. */
   abstract table(chart: MetricChart): Table | undefined;
 
   connectedCallback(): void {
+    this.#recall();
     this.addEventListener("htmx:after:swap", this.drawCharts);
     this.addEventListener("change", this.#changeView);
     this.addEventListener("click", this.#resetZoom);
@@ -58,6 +61,18 @@ export abstract class ChartBoard extends HTMLElement {
     this.#redraw = undefined;
   }
 
+  /** Charts are drawn as they were chosen the last time, on whichever page. */
+  #recall(): void {
+    const kept = localStorage.getItem(VIEW);
+    const field = (name: string) => this.querySelector<HTMLInputElement>(`[name=chart-${name}]`);
+    const [axis, log, smoothing] = [field("axis"), field("log"), field("smoothing")];
+    if (!kept || !axis || !log || !smoothing) return;
+    this.view = JSON.parse(kept) as ChartView;
+    axis.value = this.view.axis;
+    log.checked = this.view.log;
+    smoothing.value = String(this.view.smoothing);
+  }
+
   #drawWhatCameHidden = (): void => {
     if (document.hidden || this.#redraw === undefined) return;
     this.cancelDrawing();
@@ -70,6 +85,7 @@ export abstract class ChartBoard extends HTMLElement {
     else if (field.name === "chart-log") this.view.log = field.checked;
     else if (field.name === "chart-smoothing") this.view.smoothing = Number(field.value);
     else return;
+    localStorage.setItem(VIEW, JSON.stringify(this.view));
     for (const chart of this.charts) chart.redraw();
   };
 

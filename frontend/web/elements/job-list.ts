@@ -86,6 +86,15 @@ class JobList extends HTMLElement {
   };
 }
 
+/** What became of the jobs stands above the list, which may have been scrolled far. */
+document.addEventListener("htmx:after:swap", (event) => {
+  const { ctx } = (event as CustomEvent<{ ctx?: RequestContext }>).detail;
+  const outcome = document.getElementById("outcome");
+  if (ctx?.sourceElement.id !== "chosen" || !outcome?.firstElementChild) return;
+  outcome.focus({ preventScroll: true });
+  outcome.scrollIntoView({ block: "nearest" });
+});
+
 /** A list that was narrowed in another way than by its fields has these say so as well. */
 document.addEventListener("htmx:after:swap", () => {
   for (const field of document.querySelectorAll<HTMLSelectElement>("#find select")) {

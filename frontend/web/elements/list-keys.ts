@@ -1,6 +1,11 @@
-// <list-keys>: the list of jobs by the keyboard, and the dialog that says how.
+// <list-keys>: the list of jobs by the keyboard, and the dialog that says how, also on a job's page.
 
 const OFF = "dtrain.keys";
+
+/** Whether keys of one letter do something, which is for each to choose. */
+export function keysAreOn(): boolean {
+  return localStorage.getItem(OFF) !== "off";
+}
 
 class ListKeys extends HTMLElement {
   connectedCallback(): void {
@@ -8,15 +13,11 @@ class ListKeys extends HTMLElement {
     this.addEventListener("click", this.#click);
     this.addEventListener("change", this.#switch);
     const box = this.querySelector<HTMLInputElement>("[data-on]");
-    if (box) box.checked = this.#on;
+    if (box) box.checked = keysAreOn();
   }
 
   disconnectedCallback(): void {
     document.removeEventListener("keydown", this.#press);
-  }
-
-  get #on(): boolean {
-    return localStorage.getItem(OFF) !== "off";
   }
 
   get #dialog(): HTMLDialogElement | null {
@@ -37,13 +38,14 @@ class ListKeys extends HTMLElement {
 
   #press = (event: KeyboardEvent): void => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    if (!this.#on || isTyping(event.target) || document.querySelector("dialog[open]")) return;
+    if (!keysAreOn() || isTyping(event.target) || document.querySelector("dialog[open]")) return;
+    const search = document.getElementById("search");
     const act = {
-      "/": () => document.getElementById("search")?.focus(),
       "?": () => this.#dialog?.showModal(),
       j: () => move(1),
       k: () => move(-1),
       x: () => current()?.querySelector<HTMLInputElement>("input[name=job]")?.click(),
+      ...(search && { "/": () => search.focus() }),
     }[event.key];
     if (!act) return;
     event.preventDefault();

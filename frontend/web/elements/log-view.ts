@@ -10,8 +10,10 @@ import { fillLine } from "../log/line";
 import { Virtual } from "../log/virtual";
 import type { LogPiece } from "../messages";
 import { fold } from "../text";
+import { keysAreOn } from "./list-keys";
 
 const LONGEST_OPEN = 32_768;
+const WRAP = "dtrain.wrap";
 
 export class LogView extends HTMLElement {
   #source!: LogSource;
@@ -47,8 +49,9 @@ export class LogView extends HTMLElement {
     this.#scroller.addEventListener("click", this.#clicked);
     document.addEventListener("keydown", this.#pressed);
     addEventListener("hashchange", this.#goToHash);
+    if (localStorage.getItem(WRAP) === "on") this.#wrap();
     this.#follow(true);
-    this.#goToHash();
+    void this.#goToHash();
   }
 
   disconnectedCallback(): void {
@@ -181,6 +184,7 @@ export class LogView extends HTMLElement {
     fillLine(row, number, line, this.#search.marks, {
       linked: number === this.#marked,
       current: number === this.#search.current,
+      address: this.#hash(number + 1),
     });
   }
 
@@ -211,23 +215,40 @@ export class LogView extends HTMLElement {
 
   /** Makes a line the one that the address names. */
   #link(line: number): void {
-    history.replaceState(history.state, "", `#L${line + 1}`);
-    this.#goToHash();
+    history.replaceState(history.state, "", this.#hash(line + 1));
+    void this.#goToHash();
   }
 
-  #goToHash = (): void => {
-    const named = /^#L(\d{1,15})$/.exec(location.hash)?.[1];
-    if (named === undefined || Number(named) < 1) return;
-    this.#marked = Math.min(Number(named), this.#source.count) - 1;
+  /** The address of a line: of an attempt that is not the latest, with its number. */
+  #hash(line: number): string {
+    const { attempt } = this.#source;
+    return attempt === this.#live.attempt ? `#L${line}` : `#A${attempt}L${line}`;
+  }
+
+  #goToHash = async (): Promise<void> => {
+    const [, attempt, line] = /^#(?:A(\d{1,9}))?L(\d{1,15})$/.exec(location.hash) ?? [];
+    if (line === undefined || Number(line) < 1) return;
+    if (!(await this.#goToAttempt(Number(attempt ?? this.#live.attempt)))) return;
+    this.#marked = Math.min(Number(line), this.#source.count) - 1;
     this.#show(this.#marked);
     this.#scroller.scrollIntoView({ block: "nearest" });
   };
+
+  /** Shows an attempt's log, unless it is there; false if there is no such attempt. */
+  async #goToAttempt(number: number): Promise<boolean> {
+    if (number === this.#source.attempt) return true;
+    const choice = this.querySelector<HTMLSelectElement>("[data-attempt]");
+    if (!choice || ![...choice.options].some((option) => option.value === String(number))) return false;
+    choice.value = String(number);
+    await this.#choose();
+    return this.#source.attempt === number;
+  }
 
   #clicked = (event: Event): void => {
     const link = (event.target as HTMLElement).closest<HTMLElement>("a[data-number]");
     if (!link) return;
     event.preventDefault();
-    history.replaceState(history.state, "", `#L${link.dataset["number"]}`);
+    history.replaceState(history.state, "", this.#hash(Number(link.dataset["number"])));
     this.#marked = Number(link.dataset["number"]) - 1;
     this.#list.draw();
   };
@@ -237,6 +258,7 @@ export class LogView extends HTMLElement {
     const isElsewhere = !this.contains(target) && target !== document.body && target.id !== "main";
     const isTyping = target.matches("input, textarea, select");
     if (event.ctrlKey || event.metaKey || event.altKey || isElsewhere || isTyping) return;
+    if (!keysAreOn() || document.querySelector("dialog[open]")) return;
     if (event.key === "/") this.#search.focus();
     else if (event.key === "f") this.#follow(!this.#following);
     else if (event.key === "w") this.#wrap();
@@ -246,6 +268,7 @@ export class LogView extends HTMLElement {
 
   #wrap(): void {
     const wraps = this.toggleAttribute("wrap");
+    localStorage.setItem(WRAP, wraps ? "on" : "off");
     this.querySelector("[data-wrap]")?.setAttribute("aria-pressed", String(wraps));
     this.#list.renew();
   }

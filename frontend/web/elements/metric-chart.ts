@@ -1,4 +1,5 @@
 // <metric-chart>: lines over the steps, with the values under the pointer in the caption.
+// At which step, or time, the pointer is stands over the axis.
 //
 // The server writes the caption with a [data-metric] for each line, inside a .series that has its
 // colour; the values come from the board around it. Of times of the day the axis shows the clock.
@@ -9,6 +10,10 @@ import type { Table } from "../series";
 import { ChartBoard } from "./chart-board";
 
 const HEIGHT = 168;
+/** Pixels to the right of the curves: half a label of the last place. */
+const LABEL = 24;
+/** Pixels beyond the ends of a line within which the pointer still means its end. */
+const NEAR = 24;
 /** Distances between the labels of the steps: there is none between two steps. */
 const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 /** The same of times, in seconds: up to minutes, to hours, to days, and whole days. */
@@ -18,6 +23,9 @@ const TIMES = [
   ...[1, 2, 3, 6, 12].map((hours) => hours * 3600),
   ...WHOLE.map((days) => days * 86_400),
 ];
+
+/** What a place of an axis is called. */
+const LABELS = { step: number, time: duration, clock };
 
 export class MetricChart extends HTMLElement {
   #plot: uPlot | undefined;
@@ -74,7 +82,7 @@ export class MetricChart extends HTMLElement {
       place.ariaLabel = `Chart of ${what}; plus and minus zoom, arrows move, 0 shows all`;
       this.#drawn = drawn;
     }
-    this.#showValues(null);
+    this.#showValues();
   }
 
   /** Draw anew: how charts are drawn has changed. */
@@ -137,11 +145,39 @@ export class MetricChart extends HTMLElement {
     if (place && this.#plot) this.#plot.setSize({ width: place.clientWidth, height: HEIGHT });
   }
 
-  #showValues(index: number | null): void {
+  #showPointed(): void {
+    this.#showValues();
+    this.#showPlace();
+  }
+
+  /** Where the pointer is stands over the axis, where it moves nothing. */
+  #addPlace(plot: uPlot): void {
+    const place = document.createElement("span");
+    place.className = "pointed";
+    place.hidden = true;
+    plot.over.append(place);
+  }
+
+  #showPlace(): void {
+    const plot = this.#plot;
+    const place = plot?.over.querySelector<HTMLElement>(".pointed");
+    if (!plot || !place) return;
+    const at = plot.cursor.idx == null ? undefined : plot.data[0][plot.cursor.idx];
+    place.hidden = at === undefined;
+    if (at === undefined) return;
+    place.textContent = LABELS[this.#board?.view.axis ?? "step"](at);
+    const [width, room] = [place.offsetWidth, plot.over.clientWidth];
+    const left = Math.max(0, Math.min(plot.valToPos(at, "x") - width / 2, room - width));
+    place.style.translate = `${left}px`;
+  }
+
+  /** Each line's value under the pointer, else its last one: where it was thinned out, the nearest. */
+  #showValues(): void {
+    const cursor = this.#plot?.cursor;
     this.#places.forEach((place, at) => {
       const values = Array.from(this.#plot?.data[at + 1] ?? []);
-      const value = index === null ? values.findLast((value) => value != null) : values[index];
-      if (index !== null && value === undefined) return; // thinned out: the last one stays
+      const index = cursor?.idxs?.[at + 1];
+      const value = cursor?.idx == null ? values.findLast((value) => value != null) : index == null ? null : values[index];
       place.textContent = value == null ? "–" : number(value);
     });
   }
@@ -175,9 +211,14 @@ export class MetricChart extends HTMLElement {
     return {
       width: place.clientWidth,
       height: HEIGHT,
-      padding: [8, 10, 0, 0],
+      padding: [8, LABEL, 0, 0],
       legend: { show: false },
-      cursor: { sync: { key: board.localName }, y: false, points: { size: 6 } },
+      cursor: {
+        sync: { key: board.localName },
+        y: false,
+        points: { size: 6 },
+        hover: { prox: (plot, at, index) => (isWithin(plot.data[at], index) ? null : NEAR) },
+      },
       scales: { x: { time: isClock }, y: { distr: view.log ? 3 : 1, ...(upright && { range: upright }) } },
       axes: [
         {
@@ -185,12 +226,8 @@ export class MetricChart extends HTMLElement {
           grid: { show: false },
           size: 26,
           gap: 4,
-          ...(isClock
-            ? { space: 60, values: (_: uPlot, at: number[]) => at.map(clock) }
-            : {
-                incrs: view.axis === "time" ? TIMES : WHOLE,
-                values: (_: uPlot, at: number[]) => at.map(view.axis === "time" ? duration : number),
-              }),
+          values: (_: uPlot, at: number[]) => at.map((one) => LABELS[view.axis](one)),
+          ...(isClock ? { space: 60 } : { incrs: view.axis === "time" ? TIMES : WHOLE }),
         },
         { ...axis, size: (_, labels) => room(labels), gap: 6, values: (_, at) => at.map((value) => (value == null ? "" : number(value))) },
       ],
@@ -207,9 +244,16 @@ export class MetricChart extends HTMLElement {
           };
         }),
       ],
-      hooks: { setCursor: [(plot) => this.#showValues(plot.cursor.idx ?? null)] },
+      hooks: { init: [(plot) => this.#addPlace(plot)], setCursor: [() => this.#showPointed()] },
     };
   }
+}
+
+/** Whether a line goes on to both sides of an index: beyond its ends it has no value. */
+function isWithin(line: ArrayLike<unknown> | undefined, index: number): boolean {
+  const values = Array.from(line ?? []);
+  const known = (value: unknown): boolean => value !== undefined;
+  return values.findIndex(known) <= index && index <= values.findLastIndex(known);
 }
 
 /** Pixels for the labels of the upright axis. */

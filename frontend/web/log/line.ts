@@ -11,6 +11,8 @@ export interface Place {
   linked: boolean;
   /** The search is at it. */
   current: boolean;
+  /** What the address is then. */
+  address: string;
 }
 
 /** Fills in a row, unless it shows all this already; `marks` is a text to mark in it. */
@@ -21,7 +23,7 @@ export function fillLine(
   marks: string,
   place: Place,
 ): void {
-  const state = JSON.stringify([number, line?.level, line?.text, marks, place.linked, place.current]);
+  const state = JSON.stringify([number, line?.level, line?.text, marks, place]);
   if (filled.get(row) === state) return;
   filled.set(row, state);
   row.dataset["line"] = String(number + 1);
@@ -29,7 +31,7 @@ export function fillLine(
   row.toggleAttribute("data-linked", place.linked);
   row.toggleAttribute("data-current", place.current);
   const link = document.createElement("a");
-  link.href = `#L${number + 1}`;
+  link.href = place.address;
   link.tabIndex = -1;
   link.dataset["number"] = String(number + 1);
   link.ariaLabel = `Line ${number + 1}`;

@@ -1,6 +1,7 @@
 // The tools that look through a log: a level that is shown alone, a text that is gone to.
 
 import { Matches } from "./matches";
+import type { State } from "../stream";
 import type { Line } from "./source";
 
 const TYPING = 250;
@@ -44,6 +45,7 @@ export class LogSearch {
     this.#field.addEventListener("input", this.#typed);
     this.#field.addEventListener("keydown", this.#pressed);
     this.#level.addEventListener("change", () => this.#filterAnew());
+    document.addEventListener("dtrain:connection", this.#tryAgain);
   }
 
   /** The text to mark in lines. */
@@ -58,6 +60,7 @@ export class LogSearch {
 
   stop(): void {
     clearTimeout(this.#typing);
+    document.removeEventListener("dtrain:connection", this.#tryAgain);
     this.filter?.stop();
     this.#matches?.stop();
   }
@@ -66,6 +69,13 @@ export class LogSearch {
   restart(): void {
     this.#filterAnew();
   }
+
+  /** What failed while the server was away is looked for when it is back. */
+  #tryAgain = (event: Event): void => {
+    if ((event as CustomEvent<State>).detail !== "open") return;
+    if (this.filter?.failed) this.#filterAnew();
+    else if (this.#matches?.failed) this.#searchAnew();
+  };
 
   /** A line has come. */
   add(number: number, line: Line): void {

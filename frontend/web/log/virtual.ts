@@ -84,6 +84,7 @@ export class Virtual {
 
   draw(): void {
     const { count } = this.rows;
+    this.#space.hidden = count === 0;
     this.#space.style.height = `${Math.min(count * ROW, TALLEST)}px`;
     const height = this.#scroller.clientHeight;
     this.#window.style.height = `${height}px`;

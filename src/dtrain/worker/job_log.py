@@ -21,6 +21,7 @@ _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 LAST_LINES = 20
 LAST_CHARACTERS = 10_000
+_RECORD = "PROGRESS:"
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -60,13 +61,14 @@ class JobLog:
             os.fsync(self._file)
 
     def last_lines(self) -> str | None:
-        """The last lines as text, from the last traceback on if they show one.
+        """The last lines as text, from the last traceback on if they show one; without records.
 
         At most `LAST_LINES` lines and `LAST_CHARACTERS` characters; None for a log without text.
         """
         end = os.pread(self._file, TAIL, max(self.size - TAIL, 0))
         text = end.decode(errors="replace").replace("\0", "\ufffd").replace("\r\n", "\n")
         lines = [line.rsplit("\r", 1)[-1] for line in text.split("\n")]
+        lines = [line for line in lines if not line.lstrip().startswith(_RECORD)]
         while lines and not lines[-1].strip():
             lines.pop()
         starts = [number for number, line in enumerate(lines) if _TRACEBACK in line]

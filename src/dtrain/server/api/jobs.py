@@ -61,7 +61,7 @@ class JobsQuery(Query, frozen=True, kw_only=True):
     submitter: Text | None = None
     """Only jobs that were handed in by this very name."""
     q: Text | None = None
-    """Only jobs with this text in their names, whatever its case."""
+    """Only jobs with this text in their names, whatever its case; a number finds that job too."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=lists.MAX_PAGE)] = 50
     """Jobs on the page at most."""
     cursor: Annotated[str, msgspec.Meta(pattern=lists.CURSOR)] | None = None

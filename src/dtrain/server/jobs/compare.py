@@ -40,7 +40,7 @@ class Compared(msgspec.Struct, frozen=True):
 
     job: Job
     metrics: dict[str, Summary]
-    """By the name of the series, in the order in which they came up."""
+    """By the name of the series, those of the first record first, as they stand there."""
 
 
 def compare(services: Services, job_ids: Sequence[int]) -> list[Compared]:
@@ -72,8 +72,8 @@ def _summaries(services: Services, job: Job) -> dict[str, Summary]:
                 values.setdefault(name, []).append(value)
     last = page.records[-1].values if page.records else {}
     found = {}
-    for name, of_series in values.items():
-        finite = [value for value in of_series if not isinstance(value, str)]
+    for name in metrics.in_order(values, metrics.first(services, job)):
+        finite = [value for value in values[name] if not isinstance(value, str)]
         found[name] = Summary(
             last=last[name] if _is_number(last.get(name)) else _latest(services, job, name),
             least=min(finite, default=None),

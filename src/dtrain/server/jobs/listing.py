@@ -70,7 +70,7 @@ def page(
         tag: a tag that the job carries, or several with commas: all of these.
         worker: the name or id of the latest attempt's worker.
         submitter: who handed the job in.
-        q: text in the job's name, whatever its case.
+        q: text in the job's name, whatever its case, or its number, also as `#42`.
         limit: jobs on the page.
         cursor: the `next` of the page before.
 
@@ -117,7 +117,7 @@ def sorted_page(
         worker: see `page`.
         submitter: see `page`.
         q: see `page`.
-        sort: a `Sort`.
+        sort: a `Sort`; the longest running is the newest among jobs that do not run.
         cursor: the `next` of the page before.
         back: the `previous` of the page behind; of the two it wins.
         limit: jobs on the page.
@@ -125,8 +125,10 @@ def sorted_page(
     Raises:
         Invalid: a filter, the order or the place is not acceptable.
     """
-    order = _sort(sort)
     filters = _filters(status, tag, worker, submitter, q)
+    order = _sort(sort)
+    if order is Sort.LONGEST and filters.status and Status.RUNNING not in filters.status:
+        order = Sort.NEWEST
     start = back or cursor
     place = _place(start, order) if start else None
     with services.database.read() as connection:

@@ -67,6 +67,21 @@ def page(
     )
 
 
+def first(services: Services, job: Job) -> MetricRecord | None:
+    """The first record of a job's latest attempt."""
+    records = page(services, job.id, attempt=job.attempt, limit=1).records
+    return records[0] if records else None
+
+
+def in_order(names: Iterable[str], first: MetricRecord | None) -> list[str]:
+    """Series as the first record has them, then the others by name.
+
+    Thinned records hold only some of their values: where a name comes up in them says nothing.
+    """
+    places = {name: place for place, name in enumerate(first.values if first else ())}
+    return sorted(names, key=lambda name: (places.get(name, len(places)), name))
+
+
 def samples(services: Services, jobs: Iterable[Job], most: int) -> dict[int, list[MetricRecord]]:
     """Some records of each job's latest attempt, by the job's number: `most` of each at most."""
     latest = [(job.id, job.attempt) for job in jobs if job.progress is not None]

@@ -43,13 +43,21 @@ class JobFilter:
     @property
     def narrows(self) -> bool:
         """Whether any job may be hidden."""
-        return bool(
-            self.status or self.tag or self.worker or self.submitter or self.q or self._only_running
-        )
+        return bool(self.status or self.narrows_within or self._only_running)
+
+    @property
+    def narrows_within(self) -> bool:
+        """Whether jobs of a status may be hidden."""
+        return bool(self.tag or self.worker or self.submitter or self.q)
 
     @property
     def _only_running(self) -> bool:
-        return self.sort == Sort.LONGEST
+        return self.sort == Sort.LONGEST and self.may_be_longest
+
+    @property
+    def may_be_longest(self) -> bool:
+        """Whether jobs can be sorted by how long they run: only running ones do."""
+        return self.status in {None, Status.RUNNING}
 
     def of_status(self, status: str | None) -> dict[str, str]:
         """As `query`, for the jobs in a status; an order that has no other ones is given up."""
@@ -78,7 +86,8 @@ class Tab:
 
     status: str | None
     label: str
-    count: str
+    count: str | None
+    """None where it would be of more jobs than the list shows."""
     current: bool
 
 
@@ -163,8 +172,11 @@ class JobListContext:
 
     @property
     def tabs(self) -> list[Tab]:
-        """All statuses, with the jobs in each."""
+        """All statuses, with the jobs in each unless the list is narrowed in another way."""
         counts, current = self.listed.counts, self.filter.shown_status
+        if self.filter.narrows_within:
+            statuses = [None, *Status]
+            return [Tab(one, (one or "All").capitalize(), None, current == one) for one in statuses]
         is_whole = max(counts.values()) < COUNTED
         every = Tab(None, "All", _count(sum(counts.values()), whole=is_whole), not current)
         return [every] + [

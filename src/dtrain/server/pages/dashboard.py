@@ -42,6 +42,13 @@ def fragment() -> str:
     return render_template("_jobs.html", page=_listed())
 
 
+@blueprint.get("/jobs")
+@blueprint.get("/jobs/actions")
+def to_index() -> Response:
+    """Where forms are sent to, by whoever opens that address: on to the list."""
+    return redirect(url_for(".index"), 303)
+
+
 @blueprint.post("/jobs")
 def hand_in() -> Response:
     """Hand in a job; on to its page, or back to the form with what is wrong."""

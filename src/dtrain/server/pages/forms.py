@@ -32,14 +32,12 @@ _MORE = (
     FormField("python", "Python", "The worker's own if empty.", "3.11"),
     FormField("labels", "Worker labels", "One NAME=value a line.", "room=lab", kind="lines"),
     FormField("image", "Container image", "", "python:3.12-slim"),
-    FormField(
-        "executor", "Executor", "", "the default: auto", kind="choice", choices=("", *Executor)
-    ),
+    FormField("executor", "Executor", "", "auto (default)", kind="choice", choices=("", *Executor)),
     FormField(
         "on_partition",
         "On partition",
         "What the worker does while it cannot reach the server.",
-        "the default: keep",
+        "keep (default)",
         kind="choice",
         choices=("", *OnPartition),
     ),

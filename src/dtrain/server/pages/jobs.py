@@ -87,30 +87,32 @@ def retry_job(job_id: int) -> Response:
 def _context(job_id: int) -> JobContext:
     job = read.get(services(), job_id)
     drawn = metrics.page(services(), job_id, attempt=job.attempt, points=_CHART_POINTS)
-    first = max(drawn.next - _TABLE_RECORDS, 0)
-    latest = metrics.page(services(), job_id, attempt=job.attempt, after=first).records
+    first = metrics.first(services(), job)
+    after = max(drawn.next - _TABLE_RECORDS, 0)
+    latest = metrics.page(services(), job_id, attempt=job.attempt, after=after).records
     waits = job.status is Status.PENDING
     happened, more = read.history(services(), job_id, limit=_HISTORY)
     return JobContext(
         now=services().clock.now(),
         job=job,
         explanation=explain.explain(services(), job_id) if waits else None,
-        charts=series.charts(drawn.records),
+        charts=series.charts(drawn.records, first),
         records=latest[: -_TABLE_RECORDS - 1 : -1],
         artifacts=read.artifacts(services(), job_id).artifacts,
         history=history.entries(happened, job.submitter),
         has_earlier=more,
         attempts=attempts.attempts(services(), job_id),
         usage=usage.usage(services(), job_id, points=0),
-        pace=_pace(job, latest),
+        pace=_pace(job, first, latest),
     )
 
 
-def _pace(job: Job, latest: Sequence[MetricRecord]) -> estimate.Pace | None:
-    if job.status is not Status.RUNNING or not latest:
+def _pace(
+    job: Job, first: MetricRecord | None, latest: Sequence[MetricRecord]
+) -> estimate.Pace | None:
+    if job.status is not Status.RUNNING or not first or not latest:
         return None
-    first = metrics.page(services(), job.id, attempt=job.attempt, limit=1).records
-    return estimate.pace(first[0], latest[-1]) if first else None
+    return estimate.pace(first, latest[-1])
 
 
 def _log_tail(job: Job) -> LogTail | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from dtrain.protocol.messages import MetricRecord
+from dtrain.server.jobs import metrics
 
 from . import formats
 from .job_contexts import Series
@@ -17,18 +18,20 @@ _MOST = 24
 _TOGETHER = 6
 
 
-def charts(records: Iterable[MetricRecord]) -> list[list[Series]]:
+def charts(records: Iterable[MetricRecord], first: MetricRecord | None) -> list[list[Series]]:
     """The series of each chart: `loss` and `val_loss` share one.
 
-    They stand in the order in which they came up; a job with very many gets the first ones.
+    They stand as in the first record; a job with very many gets the first ones.
     """
-    groups: dict[str, dict[str, float]] = {}
-    for record in records:
-        for name, value in formats.metrics(record.values):
-            if isinstance(value, str):  # NaN or an infinity: nothing to draw
-                continue
-            group = groups.setdefault(_PART.sub("", name), {})
-            if name in group or len(group) < _TOGETHER:
-                group[name] = value
-    shown = list(groups.values())[:_MOST]
-    return [[Series(name, last) for name, last in group.items()] for group in shown]
+    last = {
+        name: value
+        for record in records
+        for name, value in formats.metrics(record.values)
+        if not isinstance(value, str)  # NaN or an infinity: nothing to draw
+    }
+    groups: dict[str, list[Series]] = {}
+    for name in metrics.in_order(last, first):
+        group = groups.setdefault(_PART.sub("", name), [])
+        if len(group) < _TOGETHER:
+            group.append(Series(name, last[name]))
+    return list(groups.values())[:_MOST]

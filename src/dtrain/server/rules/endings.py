@@ -6,6 +6,7 @@ import signal
 
 import msgspec
 
+from dtrain.protocol.progress import parse_progress
 from dtrain.protocol.states import Cause, Reason, Status
 from dtrain.protocol.worker_messages import Finish
 
@@ -77,9 +78,15 @@ def _exited(finish: Finish) -> Ending:
     if finish.exit_code == 0:
         return Ending(Status.COMPLETED)
     message = f"The job exited with code {finish.exit_code}."
-    if finish.traceback:
-        message = f"{message} {finish.traceback.strip().splitlines()[-1][:500]}"
+    if said := _last_words(finish.traceback or ""):
+        message = f"{message} {said[:500]}"
     return Ending(Status.FAILED, Reason.EXIT_NONZERO, message, own_fault=True)
+
+
+def _last_words(text: str) -> str:
+    """The last line that is no record: those say how far the job was, not why it ended."""
+    lines = text.strip().splitlines()
+    return next((line for line in reversed(lines) if not parse_progress(line.encode())), "")
 
 
 def _memory_message(finish: Finish, memory_limit: int | None) -> str:

@@ -33,7 +33,7 @@ class Filters:
     """The name or id of the latest attempt's worker."""
     submitter: str | None = None
     text: str | None = None
-    """In the name, whatever its case."""
+    """In the name, whatever its case, or the job's number."""
 
 
 def page(
@@ -50,7 +50,8 @@ def page(
     Args:
         connection: a reading one.
         filters: which jobs are wanted.
-        sort: their order; the longest running are those that run, whatever status is asked for.
+        sort: their order; the longest running are those that run, whatever status is asked for;
+            the caller sees to it that these are among them.
         place: where to begin; None for the first page.
         back: whether the jobs before the place are wanted instead of those behind it.
         limit: jobs on the page at most.
