@@ -38,6 +38,7 @@ from dtrain.worker.layout import sync_folder
 from dtrain.worker.spool import WorkerFolder
 from dtrain.worker.supervision import note_answer
 
+BY_SHELL = "trap : TERM; echo ready; sleep 3600; exit $?"
 READY = "import signal, sys, time; print('ready', flush=True);"
 
 
@@ -362,21 +363,21 @@ def test_stop_gives_descendants_their_grace_after_the_main_program(worker: Worke
     assert folder.log.read_bytes() == b"ready\nsaved\n"
 
 
-@pytest.mark.parametrize("code", [f"{READY} time.sleep(3600)", "exec_by_shell"])
+@pytest.mark.parametrize("code", [f"{READY} time.sleep(3600)", BY_SHELL])
 def test_sigterm_to_all_of_the_machine_hands_back_whoever_hears_it_first(
     worker: WorkerFolder, code: str
 ) -> None:
     folder = new_attempt(worker)
     main = step(folder, "main", code)
-    if code == "exec_by_shell":
-        main = msgspec.structs.replace(
-            main, argv=["/bin/sh", "-c", "trap : TERM; echo ready; sleep 3600; exit $?"]
-        )
+    if code == BY_SHELL:
+        main = msgspec.structs.replace(main, argv=["/bin/sh", "-c", code])
     running = launch(folder, Plan(steps=[main]))
     wait_for_log(folder, b"ready\n")
     os.kill(running.pid, signal.SIGSTOP)
     program = folder.step
     assert program is not None
+    if code == BY_SHELL:
+        wait_for(lambda: list(processes.descendants(program.pid)), "the shell's own program")
     for pid in [*(child.pid for child in processes.descendants(program.pid)), program.pid]:
         os.kill(pid, signal.SIGTERM)
     state = Path(f"/proc/{program.pid}/stat")
