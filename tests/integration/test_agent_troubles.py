@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from support.agents import (
     SAYS_WHERE,
@@ -21,6 +22,7 @@ from support.agents import (
 from support.disks import fill, small_disk_at
 from support.fake_server import (
     TOKEN,
+    Attempt,
     Exchange,
     FakeServer,
     drops,
@@ -170,6 +172,18 @@ class Busy(AttemptFolder):
         return super().exit
 
 
+def left_by_its_agent(
+    home: Path, server: FakeServer, gate: Path
+) -> tuple[int, Attempt, psutil.Process]:
+    """A job that speaks until there is a file `gate`, and whose agent was killed."""
+    agent = start_agent(home, server)
+    job = server.submit({"main.py": SPEAKS_UNTIL_LET_GO}, env={"GATE": str(gate)})
+    attempt = server.wait_until_claimed(job)
+    process = job_process(server, attempt)
+    agent.kill()
+    return job, attempt, process
+
+
 def taken_up(home: Path, server: FakeServer, make: type[AttemptFolder]) -> Runner:
     """What goes on, in this process, with the attempt of an agent that was killed."""
     folder = WorkerFolder(home / "data" / "worker-1")
@@ -184,11 +198,7 @@ def taken_up(home: Path, server: FakeServer, make: type[AttemptFolder]) -> Runne
 
 def test_end_is_not_lost_for_want_of_descriptors(tmp_path: Path, server: FakeServer) -> None:
     home, gate = tmp_path / "worker", tmp_path / "gate"
-    agent = start_agent(home, server)
-    job = server.submit({"main.py": SPEAKS_UNTIL_LET_GO}, env={"GATE": str(gate)})
-    attempt = server.wait_until_claimed(job)
-    process = job_process(server, attempt)
-    agent.kill()
+    job, attempt, process = left_by_its_agent(home, server, gate)
     gate.touch()
     wait_for(lambda: has_ended(process), "the job to end")
     [left] = attempt_folders(home)
@@ -204,11 +214,7 @@ def test_job_goes_on_where_no_thread_is_to_be_had_for_a_while(
     tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, gate = tmp_path / "worker", tmp_path / "gate"
-    agent = start_agent(home, server)
-    job = server.submit({"main.py": SPEAKS_UNTIL_LET_GO}, env={"GATE": str(gate)})
-    attempt = server.wait_until_claimed(job)
-    process = job_process(server, attempt)
-    agent.kill()
+    job, attempt, process = left_by_its_agent(home, server, gate)
     denied: list[str] = []
 
     class Denied(threading.Thread):
