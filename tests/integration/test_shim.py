@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -377,7 +378,8 @@ def test_sigterm_to_all_of_the_machine_hands_back_whoever_hears_it_first(
     program = folder.step
     assert program is not None
     if code == BY_SHELL:
-        wait_for(lambda: list(processes.descendants(program.pid)), "the shell's own program")
+        # Before it is that program it is a copy of the shell, which heeds the trap.
+        wait_for(lambda: "sleep" in names_below(program.pid), "the shell's own program")
     for pid in [*(child.pid for child in processes.descendants(program.pid)), program.pid]:
         os.kill(pid, signal.SIGTERM)
     state = Path(f"/proc/{program.pid}/stat")
@@ -385,6 +387,14 @@ def test_sigterm_to_all_of_the_machine_hands_back_whoever_hears_it_first(
     os.kill(running.pid, signal.SIGTERM)
     os.kill(running.pid, signal.SIGCONT)
     assert ended(running).cause is Cause.HANDED_BACK
+
+
+def names_below(pid: int) -> list[str]:
+    """What the programs are called that descend from a process."""
+    with contextlib.suppress(OSError):  # one has ended meanwhile
+        below = processes.descendants(pid)
+        return [Path(f"/proc/{one.pid}/comm").read_text().strip() for one in below]
+    return []
 
 
 def test_sigterm_that_only_the_job_hears_is_its_end(worker: WorkerFolder) -> None:
