@@ -127,8 +127,7 @@ class Attempts:
             executor = self._choose(assignment.spec)
             gpus = self._free_gpus()[: assignment.spec.gpus]
             attempt = self._folder.create_attempt(assignment, secret, gpus, executor)
-            if assignment.spec.on_partition is OnPartition.STOP:
-                note_answer(str(attempt.path))
+            _note_answer(attempt)
             runner = self._register(attempt)
             if self._hands_back:  # the assignment and the signal have crossed
                 runner.stop(Cause.HANDED_BACK)
@@ -164,8 +163,7 @@ class Attempts:
     def note_answer(self) -> None:
         """The server has answered: those that must not run unsupervised may go on."""
         for runner in self.all():
-            if runner.folder.assignment.spec.on_partition is OnPartition.STOP:
-                note_answer(str(runner.folder.path))
+            _note_answer(runner.folder)
 
     def join(self, timeout: float) -> None:
         """Wait for the threads, for so many seconds at most."""
@@ -229,6 +227,11 @@ class Attempts:
         assignment = attempt.assignment
         number = f", attempt {assignment.attempt}" if assignment.attempt > 1 else ""
         self._console.say(f"Job {assignment.job_id} ({assignment.spec.name}{number}) {what}.")
+
+
+def _note_answer(attempt: AttemptFolder) -> None:
+    if attempt.assignment.spec.on_partition is OnPartition.STOP:
+        note_answer(str(attempt.path))
 
 
 def _key(attempt: AttemptFolder) -> Key:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .docker_settings import DockerSettings
+from .docker_settings import TEMPORARY, DockerSettings
 from .spool import AttemptFolder
 
 WORKER_LABEL = "dtrain.worker"
@@ -14,7 +14,6 @@ ATTEMPT_LABEL = "dtrain.attempt"
 
 WORK = "/dtrain/work"
 HOME = "/dtrain/home"
-TEMPORARY = "/tmp"  # noqa: S108 -- the container's
 ENVIRONMENT = "/dtrain/environment"
 _OUTPUT = "/dtrain/output"
 _CHECKPOINTS = "/dtrain/checkpoints"

@@ -22,7 +22,8 @@ from dtrain.protocol.states import Cause
 
 from . import layout
 from .container import ContainerOrder, StandIn
-from .container_body import ENVIRONMENT, HOME, TEMPORARY, WORK, mount
+from .container_body import ENVIRONMENT, HOME, WORK, mount
+from .docker_settings import TEMPORARY
 from .environment import CONTAINED, key
 from .needs import Kind, kind_of, read_project
 from .ownership import give

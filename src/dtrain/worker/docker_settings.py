@@ -13,8 +13,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.ASCII | re.DOTALL)
 _RIGHTS = {"": False, "rw": False, "ro": True}
 _OURS = "/dtrain"
 """Where a container has the folders of its job."""
-
-_TEMPORARY = "/tmp"  # noqa: S108 -- the container's
+TEMPORARY = "/tmp"  # noqa: S108 -- the container's
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +60,7 @@ def volume(text: str) -> Volume:
     if not (source.startswith("/") and target.startswith("/")) or right not in _RIGHTS:
         raise ValueError("write /path/here:/path/in/the/container, with :ro after it to be read")
     target = os.path.normpath(target)
-    if target == _TEMPORARY:
+    if target == TEMPORARY:
         raise ValueError(
             "every container has a /tmp of its own; name another place, as in /scratch"
         )

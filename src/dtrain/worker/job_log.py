@@ -22,6 +22,7 @@ _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 LAST_LINES = 20
 LAST_CHARACTERS = 10_000
 _RECORD = "PROGRESS:"
+"""As `protocol.progress` has it, whose modules would be in every shim."""
 _TRACEBACK = "Traceback (most recent call last)"
 
 
