@@ -9,6 +9,7 @@ export interface RequestContext {
 }
 
 interface Request {
+  action: string;
   method: string;
   headers: Record<string, string>;
   body: FormData;

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 from support.browser import SCREENSHOTS, has_stayed, stay, visit
 from support.example_job import zip_of
-from support.processes import RunningServer, start_server
+from support.processes import PATIENCE, RunningServer, start_server
 from support.scripted_worker import Attempt, ScriptedWorker
 
 from dtrain.client.client import Client
@@ -137,6 +139,72 @@ def test_list_is_narrowed_sorted_and_paged_by_the_address(
     expect(page.locator(".chip")).to_have_text("submitter ada")
     page.get_by_label("Worker", exact=True).select_option("rack-1")
     expect(page.locator("tr[data-job]")).to_have_count(6)
+
+
+def test_late_answer_for_the_view_before_does_not_stand_under_the_new_address(
+    page: Page, server: RunningServer
+) -> None:
+    page.goto(server.url)
+    expect(page.locator("connection-status")).to_have_text("Live")
+    with held(page, re.compile("/fragments/jobs")) as release:
+        page.wait_for_timeout(600)  # longer than changes are gathered for
+        change(page)
+        page.get_by_label("Tag", exact=True).select_option("sweep")
+        expect(page.locator(".chip")).to_have_text("tag sweep")
+        release()
+        expect(page.locator("tr[data-job]")).to_have_count(4)
+    with held(page, re.compile(r"/\?.*submitter=ada")) as release:
+        page.get_by_label("Submitter").select_option("ada")
+        change(page)  # its list waits, and is then one of the new view
+        with page.expect_request(re.compile("/fragments/jobs.*submitter=ada")):
+            release()
+    expect(page.locator(".chip")).to_have_text(["tag sweep", "submitter ada"])
+    with held(page, re.compile(r"/\?.*status=failed")) as release:
+        page.locator(".tabs").get_by_role("link", name="Failed").click()
+        page.locator(".tabs").get_by_role("link", name="Running").click()
+        expect(page.locator("tr[data-job]")).to_have_count(4)
+        release()
+    page.wait_for_url(re.compile("status=running"))
+    expect(page.locator("tr[data-job]")).to_have_count(4)
+
+
+@contextmanager
+def held(page: Page, address: re.Pattern[str]) -> Iterator[Callable[[], None]]:
+    """Keep requests for such an address until they are released; there has to be one then."""
+    routes: list[Route] = []
+    ended: list[Request] = []
+
+    def hold(route: Route) -> None:
+        routes.append(route)
+
+    def end(request: Request) -> None:
+        ended.append(request)
+
+    def release() -> None:
+        until(page, lambda: bool(routes))
+        for route in routes:
+            if route.request not in ended:  # the page has not dropped it
+                route.continue_()
+                until(page, lambda route=route: route.request in ended)
+        page.wait_for_timeout(100)  # for what the page makes of the answer
+
+    page.on("requestfinished", end)
+    page.on("requestfailed", end)
+    page.route(address, hold)
+    yield release
+    page.unroute(address)
+
+
+def until(page: Page, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(20)
+
+
+def change(page: Page) -> None:
+    """Tell the page that jobs have changed."""
+    page.evaluate("document.body.dispatchEvent(new CustomEvent('dtrain:jobs'))")
 
 
 def test_jobs_are_chosen_and_acted_on_together(

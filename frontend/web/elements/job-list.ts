@@ -103,6 +103,13 @@ document.addEventListener("htmx:after:swap", () => {
   }
 });
 
+/** A list that waited with its change for another view to come fetches that view, not its own. */
+document.addEventListener("htmx:before:request", (event) => {
+  const { ctx } = (event as CustomEvent<{ ctx: RequestContext }>).detail;
+  const view = ctx.sourceElement.getAttribute("hx-get");
+  if (ctx.sourceElement.id === "jobs" && view) ctx.request.action = view;
+});
+
 /** What is not filled in does not stand in the address. */
 document.addEventListener("htmx:config:request", (event) => {
   const { ctx } = (event as CustomEvent<{ ctx: RequestContext }>).detail;
