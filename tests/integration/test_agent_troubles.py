@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import sys
 import threading
 import time
@@ -35,7 +36,8 @@ from support.processes import PATIENCE, wait_for
 from dtrain.client.transport import Transport
 from dtrain.protocol.errors import DTrainError
 from dtrain.protocol.resources import Protection
-from dtrain.protocol.states import Cause, Executor
+from dtrain.protocol.states import Cause, Executor, Phase
+from dtrain.protocol.worker_messages import Assignment
 from dtrain.worker import layout
 from dtrain.worker.attempts import Attempts
 from dtrain.worker.bundles import BundleCache
@@ -45,15 +47,16 @@ from dtrain.worker.executors import make_executor
 from dtrain.worker.executors.absent import Absent
 from dtrain.worker.executors.base import Host
 from dtrain.worker.inventory import Inventory
-from dtrain.worker.link import Link
+from dtrain.worker.link import AttemptRef, Link
 from dtrain.worker.log_uploader import NOTE_INTERVAL
 from dtrain.worker.poller import Poller
 from dtrain.worker.python_search import PythonSearch
 from dtrain.worker.pythons import Pythons
 from dtrain.worker.records import AttemptRecord, ExitRecord
-from dtrain.worker.runner import Runner
+from dtrain.worker.runner import CERTAIN, Runner
 from dtrain.worker.shared import Shared
 from dtrain.worker.spool import AttemptFolder, WorkerFolder
+from dtrain.worker.supervision import since_boot
 
 NO_PROTECTION = Protection(
     memory="supervised",
@@ -366,11 +369,10 @@ def test_rubbish_that_cannot_be_removed_keeps_no_agent_from_starting(
         assert agent.alive
 
 
-def test_attempt_that_crosses_the_hand_back_is_handed_back(
-    tmp_path: Path, server: FakeServer
-) -> None:
-    folder = WorkerFolder(tmp_path / "worker")
-    stop = threading.Event()
+@pytest.fixture
+def attempts(tmp_path: Path, server: FakeServer) -> Iterator[Attempts]:
+    """Those of an agent in this process, which polls nothing."""
+    folder, stop = WorkerFolder(tmp_path / "worker"), threading.Event()
     link = Link(Transport(server.url), stop, lambda _: None)
     link.credential = "credential"
     server.credentials.add("credential")
@@ -379,18 +381,62 @@ def test_attempt_that_crosses_the_hand_back_is_handed_back(
     )
     executors = {Executor.VENV: make_executor("fake", host)}
     with (tmp_path / "console").open("w") as out:
-        isolation = not_isolated(folder)
-        console = Console(out)
-        attempts = Attempts(
+        isolation, console = not_isolated(folder), Console(out)
+        found = Attempts(
             folder, link, executors, lambda: False, [], isolation, 30.0, console, lambda: None
         )
-        job = server.submit({"main.py": "import time; time.sleep(3600)"})
-        waiting, secret = server.waiting[0], folder.next_secret()
-        with server.changed:
-            server._claim(waiting, secret)
-        attempts.hand_back()
-        attempts.begin(waiting.assignment, secret)
-        attempt = server.wait_until_ended(job)
-        assert attempt.finishes[0].cause is Cause.HANDED_BACK
+        yield found
         stop.set()
-        attempts.join(PATIENCE)
+        found.join(PATIENCE)
+
+
+def claim(server: FakeServer, code: str) -> tuple[Assignment, str]:
+    """A job that has just been given to the worker, with the secret that it was asked with."""
+    server.submit({"main.py": code})
+    waiting, secret = server.waiting[0], secrets.token_urlsafe(32)
+    with server.changed:
+        server._claim(waiting, secret)
+    return waiting.assignment, secret
+
+
+def test_attempt_that_crosses_the_hand_back_is_handed_back(
+    server: FakeServer, attempts: Attempts
+) -> None:
+    assignment, secret = claim(server, "import time; time.sleep(3600)")
+    attempts.hand_back()
+    attempts.begin(assignment, secret, since_boot())
+    attempt = server.wait_until_ended(assignment.job_id)
+    assert attempt.finishes[0].cause is Cause.HANDED_BACK
+
+
+def test_attempt_is_asked_about_before_it_starts_unless_the_answer_is_fresh(
+    tmp_path: Path, server: FakeServer, attempts: Attempts
+) -> None:
+    """An agent that was stopped meanwhile must not start what another worker has by now."""
+    ran = tmp_path / "ran"
+    assignment, secret = claim(server, f"open({str(ran)!r}, 'w').close()")
+    server.on("/phase", fails(409, "stale"))
+    attempts.begin(assignment, secret, since_boot() - CERTAIN - 1)
+    wait_for(lambda: not attempts.all(), "the attempt to be forgotten")
+    assert not ran.exists()
+    assert not server.faults, "it was not asked"
+
+    assignment, secret = claim(server, f"open({str(ran)!r}, 'w').close()")
+    attempts.begin(assignment, secret, since_boot())
+    assert server.wait_until_ended(assignment.job_id).phases == [Phase.EXECUTING]
+    assert ran.exists()
+
+
+@pytest.mark.usefixtures("attempts")
+def test_phase_is_told_by_itself_if_the_log_that_it_came_with_is_not_taken(
+    server: FakeServer,
+) -> None:
+    assignment, secret = claim(server, "print('never')")
+    ref = AttemptRef(assignment.job_id, assignment.attempt, secret)
+    link = Link(Transport(server.url), threading.Event(), lambda _: None)
+    link.credential = next(iter(server.credentials))
+    attempt = server.attempt(assignment.job_id)
+    assert link.append_log(ref, 5, b"late", Phase.EXECUTING) == 0
+    assert (attempt.phases, bytes(attempt.log)) == ([Phase.EXECUTING], b"")
+    assert link.append_log(ref, 0, b"whole", Phase.EXECUTING) == 5
+    assert attempt.phases == [Phase.EXECUTING] * 2

@@ -49,9 +49,11 @@ def assert_problem(answer: TestResponse, status: int, code: str | None = None) -
     return problem
 
 
-def append(agent: Agent, offset: object, data: bytes, **headers: str) -> TestResponse:
+def append(
+    agent: Agent, offset: object, data: bytes, phase: str | None = None, **headers: str
+) -> TestResponse:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    query = {"offset": offset}
+    query = {"offset": offset} | ({} if phase is None else {"phase": phase})
     return agent.report("POST", routes.ATTEMPT_LOG, query_string=query, data=data, headers=named)
 
 
@@ -99,6 +101,21 @@ def test_worker_runs_a_job_from_claim_to_result(server: Application, agent: Agen
     listed = (server.client.get(f"{job}/artifacts").json or {})["artifacts"]
     assert [found["path"] for found in listed] == ["out/model.pt"]
     assert server.client.get(f"{job}/artifacts/out/model.pt").data == model
+
+
+def test_phase_comes_with_the_log(server: Application, agent: Agent) -> None:
+    def phase() -> object:
+        return (server.client.get(f"/api/jobs/{agent.job_id}").json or {})["phase"]
+
+    assert_problem(append(agent, 9, b"late", phase="executing"), 416, "log_gap")
+    assert phase() == "preparing"
+    assert append(agent, 0, b"hello", phase="executing").json == {"offset": 5}
+    assert phase() == "executing"
+    assert_problem(append(agent, 5, b"!", phase="finishing"), 422, "invalid")
+    early = finish(agent, log_bytes=6)
+    assert early.status_code == 202
+    again = append(agent, 0, b"hello", phase="executing")  # its first answer was lost
+    assert (again.json, phase()) == ({"offset": 5}, "finishing")
 
 
 def described(path: str, content: bytes) -> dict[str, Any]:

@@ -402,6 +402,7 @@ class FakeServer(ThreadingHTTPServer):
         if offset > len(attempt.log):
             raise Problem(416, "log_gap", {"offset": len(attempt.log)})
         attempt.log += data[len(attempt.log) - offset :]
+        attempt.phases += [Phase(phase) for name, phase in asked.query.items() if name == "phase"]
         self.changed.notify_all()
         return LogAnswer(offset=len(attempt.log))
 

@@ -113,8 +113,13 @@ class Attempts:
             self._say(attempt, "goes on")
             runner.start()
 
-    def begin(self, assignment: Assignment, secret: str) -> None:
+    def begin(self, assignment: Assignment, secret: str, asked: float) -> None:
         """Start an attempt that the server has assigned. Repeating the call is harmless.
+
+        Args:
+            assignment: as it came.
+            secret: of the attempt.
+            asked: when the server was asked for it, in seconds since the machine's start.
 
         Raises:
             DTrainError: it cannot be taken; the server gives the job to somebody else once the
@@ -128,7 +133,7 @@ class Attempts:
             gpus = self._free_gpus()[: assignment.spec.gpus]
             attempt = self._folder.create_attempt(assignment, secret, gpus, executor)
             _note_answer(attempt)
-            runner = self._register(attempt)
+            runner = self._register(attempt, asked)
             if self._hands_back:  # the assignment and the signal have crossed
                 runner.stop(Cause.HANDED_BACK)
         self._say(attempt, "starts")
@@ -176,7 +181,7 @@ class Attempts:
         with self._guard:
             return list(self._runners.values())
 
-    def _register(self, attempt: AttemptFolder) -> Runner:
+    def _register(self, attempt: AttemptFolder, asked: float | None = None) -> Runner:
         executor = self._executors.get(attempt.executor) or Absent(attempt.executor)
         runner = Runner(
             attempt,
@@ -186,6 +191,7 @@ class Attempts:
             self._isolation,
             self._checkpoint_interval,
             self._ended,
+            asked,
         )
         self._runners[_key(attempt)] = runner
         return runner

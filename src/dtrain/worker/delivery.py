@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 
 from dtrain.protocol.errors import DTrainError, Invalid, Refused
+from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import ArtifactInfo, Finish, FinishAnswer
 
 from . import artifacts
@@ -45,9 +46,13 @@ class Delivery:
         self.reported = False
         """Whether the server has all of it."""
 
-    def follow_log(self) -> bool:
-        """Send some of a log that grows, unless it was refused just now; whether there was any."""
-        return time.monotonic() >= self._log_pauses_until and self._send_log()
+    def follow_log(self, phase: Phase | None = None) -> bool:
+        """Send some of a log that grows, unless it was refused just now; whether there was any.
+
+        Args:
+            phase: of the attempt, if the server is to be told with it.
+        """
+        return time.monotonic() >= self._log_pauses_until and self._send_log(phase)
 
     def log_size(self) -> int:
         """Bytes of the log on this machine."""
@@ -111,10 +116,10 @@ class Delivery:
                 sent = artifacts.send(self._link, self._ref, output, artifact) or sent
         return sent
 
-    def _send_log(self) -> bool:
+    def _send_log(self, phase: Phase | None = None) -> bool:
         """Send some of the log; whether that went well and there may be more."""
         try:
-            return self._log.send()
+            return self._log.send(phase)
         except (StaleAttempt, Superseded):
             raise
         except DTrainError as error:

@@ -189,30 +189,36 @@ class Link:
         message = PhaseReport(phase=phase)
         self._report("POST", path, ref, message=message)
 
-    def append_log(self, ref: AttemptRef, offset: int, data: bytes) -> int:
-        """Append some of the bytes to the log, `LARGEST_APPEND` at most; where the log goes on."""
+    def append_log(
+        self, ref: AttemptRef, offset: int, data: bytes, phase: Phase | None = None
+    ) -> int:
+        """Append some of the bytes to the log, `LARGEST_APPEND` at most; where the log goes on.
+
+        A new phase of the attempt can be said with them.
+        """
         while True:
             most = self._most
             try:
-                return self._append_log(ref, offset, data[:most])
+                return self._append_log(ref, offset, data[:most], phase)
             except Invalid as error:
                 if error.status != 413 or min(len(data), most) <= SMALLEST_APPEND:
                     raise
                 self._most = min(len(data), most) // 2
 
-    def _append_log(self, ref: AttemptRef, offset: int, data: bytes) -> int:
+    def _append_log(self, ref: AttemptRef, offset: int, data: bytes, phase: Phase | None) -> int:
         headers = {"Content-Type": "application/octet-stream"}
         if len(data) > SMALLEST_COMPRESSED:
             data = zlib.compress(data, 1)
             headers["Content-Encoding"] = "deflate"
         path = ref.path(routes.ATTEMPT_LOG)
+        query = {"offset": offset, "phase": phase}
         try:
-            answer = self._report(
-                "POST", path, ref, query={"offset": offset}, body=data, headers=headers
-            )
+            answer = self._report("POST", path, ref, query=query, body=data, headers=headers)
         except Conflict as error:
             if error.code != "log_gap" or error.offset is None:
                 raise
+            if phase is not None:  # has not been taken with it
+                self.phase(ref, phase)
             return error.offset
         return answer.decode(LogAnswer).offset
 

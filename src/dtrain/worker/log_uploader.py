@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from dtrain.protocol.states import Phase
+
 from .link import LARGEST_APPEND
 from .spool import AttemptFolder
 
 NOTE_INTERVAL = 5.0
 """Seconds between two notes of how far the server is."""
 
-Append = Callable[[int, bytes], int]
-"""Sends bytes that begin at an offset; returns where the log goes on."""
+Append = Callable[[int, bytes, Phase | None], int]
+"""Sends bytes that begin at an offset, and a new phase; returns where the log goes on."""
 
 
 class LogUploader:
@@ -37,13 +39,13 @@ class LogUploader:
         descriptor = self._descriptor()
         return 0 if descriptor is None else os.fstat(descriptor).st_size
 
-    def send(self) -> bool:
-        """Send what there is, one piece at most; whether there was anything."""
+    def send(self, phase: Phase | None = None) -> bool:
+        """Send what there is, one piece at most, and a new phase with it; whether there was any."""
         descriptor = self._descriptor()
         data = b"" if descriptor is None else os.pread(descriptor, LARGEST_APPEND, self.offset)
         if not data:
             return False
-        self.offset = self._append(self.offset, data)
+        self.offset = self._append(self.offset, data, phase)
         self._note()
         return True
 

@@ -34,6 +34,7 @@ from .patience import Fault, Stopped, Superseded
 from .records import Identity
 from .shortage import PASSING
 from .spool import WorkerFolder
+from .supervision import since_boot
 
 if TYPE_CHECKING:
     from .acceptance import Acceptance
@@ -100,7 +101,9 @@ class Poller:
         self._drained = False
         """Whether the server wants nothing new to be taken."""
         self._asked_at = 0.0
-        """When the latest poll was sent."""
+        """When the latest poll was sent, by the monotonic clock."""
+        self._asked_since_boot = 0.0
+        """The same in seconds since the machine's start."""
         self._agreed: dict[str, Offer] = {}
         """What the owner said yes to lately, by the secret that went with it."""
         self._accepting = threading.Lock()
@@ -136,6 +139,7 @@ class Poller:
             yes = OfferReply(session=session, accept=True, secret=secret)
             # Before it is sent: the claim may come back with a poll as well.
             self._agreed = dict(list(self._agreed.items())[-REMEMBERED:]) | {secret: offer}
+            asked = since_boot()
             try:
                 answer = self._link.answer_offer(offer.job_id, yes)
             except Refused:
@@ -143,7 +147,7 @@ class Poller:
                 raise
             if answer.assignment is not None:
                 try:
-                    self._begin_agreed(answer.assignment, secret)
+                    self._begin_agreed(answer.assignment, secret, asked)
                 except OSError:
                     self._forget_secret(secret)
                     raise
@@ -266,7 +270,7 @@ class Poller:
     def _composed(self, secret: str, wait: float, *, takes: bool) -> Poll:
         """What to say in a try of a poll, by how things are now."""
         self._number += 1
-        self._asked_at = time.monotonic()
+        self._asked_at, self._asked_since_boot = time.monotonic(), since_boot()
         acceptance, metrics = self.acceptance, self._inventory.metrics()
         return Poll(
             session=self.session or 0,
@@ -320,9 +324,9 @@ class Poller:
     def _begin(self, assignment: Assignment, secret: str) -> None:
         try:
             if self.acceptance is None:
-                self._attempts.begin(assignment, secret)
+                self._attempts.begin(assignment, secret, self._asked_since_boot)
             else:
-                self._begin_agreed(assignment, secret)
+                self._begin_agreed(assignment, secret, self._asked_since_boot)
         except (DTrainError, OSError) as error:
             self._console.say(f"Job {assignment.job_id} cannot be taken: {error}")
             # With another one in the next poll the server knows that nothing came of this.
@@ -335,7 +339,7 @@ class Poller:
         except OSError as error:
             log.warning("%s cannot be written (%s).", self._folder.path, error)
 
-    def _begin_agreed(self, assignment: Assignment, secret: str) -> None:
+    def _begin_agreed(self, assignment: Assignment, secret: str, asked: float) -> None:
         """Start what the owner has said yes to, and nothing else, whatever the server says.
 
         Raises:
@@ -349,7 +353,7 @@ class Poller:
                 " not start.",
                 code="no_consent",
             )
-        self._attempts.begin(assignment, secret)
+        self._attempts.begin(assignment, secret, asked)
 
 
 def _is_the_same(offer: Offer, assignment: Assignment) -> bool:

@@ -1,7 +1,6 @@
 """One attempt from its claim to its report, on one thread.
 
-    new         say `preparing`, and meanwhile fetch and unpack the bundle and make a plan; launch
-                the shim
+    new         fetch and unpack the bundle and make a plan; launch the shim, if the attempt counts
     launched    follow the log and the steps until the shim has ended
     ended       compose the finish and keep it; from here on nothing is decided any more
     finished    report it, then what the server misses, until it is applied; remove the folder
@@ -15,7 +14,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 
@@ -41,11 +39,13 @@ from .records import ExitRecord
 from .restoration import restore
 from .shortage import PASSING, starting_thread
 from .spool import AttemptFolder
-from .supervision import UNSUPERVISED
+from .supervision import UNSUPERVISED, since_boot
 from .usage import GpuSamples, usage_of
 
 log = logging.getLogger(__name__)
 
+CERTAIN = 10.0
+"""Seconds for which it holds that an attempt counts; the server gives none up before 300."""
 FIRST_PAUSE = 0.02
 """Seconds between two looks at a log that grows."""
 LONGEST_PAUSE = 0.05
@@ -67,6 +67,8 @@ class Runner:
         isolation: keeps the attempt within its limits and apart.
         checkpoint_interval: seconds from one generation of its checkpoint to the next, at least.
         on_end: called with this runner when its thread ends, whatever became of the attempt.
+        asked: when the server was asked for what it answered with the attempt, in seconds since
+            the machine's start; None for one that an earlier agent has left.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Runner:
         isolation: Isolation,
         checkpoint_interval: float,
         on_end: Callable[[Runner], None],
+        asked: float | None = None,
     ) -> None:
         self.folder = folder
         assignment = folder.assignment
@@ -97,7 +100,10 @@ class Runner:
         self._at_once = False
         self._stale = False
         self._running: Running | None = None
+        self._asked = asked
         self._phase = Phase.PREPARING
+        self._untold: Phase | None = None
+        """A phase that the server has not heard of yet."""
         name = f"attempt-{assignment.job_id}-{assignment.attempt}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -263,14 +269,13 @@ class Runner:
             self._link.bundle, self._ref, self.folder.assignment.bundle.sha256, check=self._check
         )
         bring_back = partial(restore, self.folder, self._link, self._ref, self._check)
-        with ThreadPoolExecutor(1) as aside:
-            with starting_thread():
-                said = aside.submit(self._say, Phase.PREPARING)
-            plan = make_ready(self.folder, self._executor, self._bundles, fetch, bring_back)
+        plan = make_ready(self.folder, self._executor, self._bundles, fetch, bring_back)
         if self.folder.assignment.spec.on_partition is OnPartition.STOP:
             plan = msgspec.structs.replace(plan, unsupervised=UNSUPERVISED)
-        said.result()  # only an attempt that counts goes on
         self._check()
+        if self._asked is None or since_boot() > self._asked + CERTAIN:
+            self._say(Phase.PREPARING)  # only an attempt that counts goes on
+            self._check()
         try:
             return launch(self.folder, self._isolation.enclosed(self.folder, plan))
         except Conflict:
@@ -303,14 +308,21 @@ class Runner:
             while not ended:
                 self._link.pause(0)
                 ended = running.wait(pause)
-                self._note_phase(running)
-                grown = self._delivery.follow_log()
+                is_new = self._note_phase(running)
+                grown = self._delivery.follow_log(self._untold)
+                if grown:
+                    self._untold = None
+                elif self._untold is not None and (ended or not is_new):
+                    self._say(self._untold)
+                    self._untold = None
                 pause = FIRST_PAUSE if grown else min(pause * 1.5, LONGEST_PAUSE)
 
-    def _note_phase(self, running: Running) -> None:
-        if self._phase is Phase.PREPARING and running.phase == "main":
-            self._phase = Phase.EXECUTING
-            self._say(Phase.EXECUTING)
+    def _note_phase(self, running: Running) -> bool:
+        """Whether there is a new phase. It is told with what is logged at once, else by itself."""
+        is_new = self._phase is Phase.PREPARING and running.phase == "main"
+        if is_new:
+            self._phase = self._untold = Phase.EXECUTING
+        return is_new
 
     def _say(self, phase: Phase) -> None:
         """Report a phase. That the server will not hear of it is no reason to end a job."""

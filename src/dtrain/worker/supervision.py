@@ -29,7 +29,7 @@ def note_answer(folder: str) -> None:
     with contextlib.suppress(OSError):
         file = os.open(f"{folder}/{layout.ANSWERED}", flags, 0o600)
         try:
-            os.pwrite(file, f"{_now():0{_DIGITS}.3f}".encode(), 0)
+            os.pwrite(file, f"{since_boot():0{_DIGITS}.3f}".encode(), 0)
         finally:
             os.close(file)
 
@@ -45,7 +45,7 @@ class Supervision:
     def __init__(self, folder: str, longest: float | None) -> None:
         self._note = f"{folder}/{layout.ANSWERED}"
         self._longest = longest
-        self._began = _now()
+        self._began = since_boot()
         self.due = None if longest is None else time.monotonic()
         """When to look next, by the monotonic clock; None for never."""
 
@@ -53,7 +53,7 @@ class Supervision:
         """Whether the server has been silent for too long. Told once."""
         if self.due is None or self._longest is None or time.monotonic() < self.due:
             return False
-        left = self._answered() + self._longest - _now()
+        left = self._answered() + self._longest - since_boot()
         self.due = time.monotonic() + min(left, _LOOK) if left > 0 else None
         return left <= 0
 
@@ -63,6 +63,6 @@ class Supervision:
         return self._began
 
 
-def _now() -> float:
+def since_boot() -> float:
     """Seconds since the machine's start, those included in which it slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

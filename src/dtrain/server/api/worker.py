@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
 import msgspec
 from flask import Response, request
@@ -11,6 +11,7 @@ from flask import Response, request
 from dtrain.protocol import routes
 from dtrain.protocol.errors import Forbidden, Invalid
 from dtrain.protocol.messages import BundleContents, Count, Sha256
+from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import (
     AnswerOutcome,
     Finish,
@@ -58,6 +59,8 @@ class LogQuery(Query, frozen=True, kw_only=True):
 
     offset: Count
     """Where the first byte belongs, in the attempt's log."""
+    phase: Literal["executing"] | None = None
+    """The phase that the attempt has come to since the server last heard of it."""
 
 
 class ArtifactQuery(Query, frozen=True, kw_only=True):
@@ -186,7 +189,8 @@ def phase(job_id: int, attempt: int, message: PhaseReport) -> None:
 def append_log(job_id: int, attempt: int, query: LogQuery) -> LogAnswer:
     """Bytes as they are, or deflated with `Content-Encoding: deflate`."""
     data = _log_bytes()
-    answer = report.append_log(services(), _attempt(job_id, attempt), query.offset, data)
+    phase = query.phase and Phase(query.phase)
+    answer = report.append_log(services(), _attempt(job_id, attempt), query.offset, data, phase)
     LOG_BYTES.inc(len(data))
     return answer
 

@@ -20,7 +20,7 @@ from dtrain.protocol.messages import Artifact, BundleInfo
 from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import LogAnswer, PhaseReport
 from dtrain.server.rules.endings import BUNDLE_LOST
-from dtrain.server.rules.lifecycle import Moved, advance
+from dtrain.server.rules.lifecycle import JobState, Moved, advance
 from dtrain.server.rules.records import read_records
 from dtrain.server.store import artifacts, attempts, jobs, logs
 from dtrain.server.store.attempts import Attempt
@@ -68,15 +68,15 @@ def phase(services: Services, ref: AttemptRef, message: PhaseReport) -> None:
     def work(connection: sa.Connection) -> None:
         job = jobs.lock(connection, ref.job_id)
         current(connection, ref)
-        now = services.clock.time()
-        transition = None if job is None else advance(job, Moved(message.phase), now)
-        if transition is not None:
-            jobs.apply(connection, transition, now)
+        if job is not None:
+            _move(connection, job, message.phase, services.clock.time())
 
     services.database.write(work)
 
 
-def append_log(services: Services, ref: AttemptRef, offset: int, data: bytes) -> LogAnswer:
+def append_log(
+    services: Services, ref: AttemptRef, offset: int, data: bytes, phase: Phase | None = None
+) -> LogAnswer:
     """Store log bytes and, in the same transaction, the PROGRESS records that they complete.
 
     Bytes that are there already are passed over. Also the late bytes of an attempt that no longer
@@ -87,10 +87,11 @@ def append_log(services: Services, ref: AttemptRef, offset: int, data: bytes) ->
         ref: the attempt.
         offset: of the first byte, in the attempt's log.
         data: at most `logs.MAX_CHUNK` bytes.
+        phase: that the attempt has come to meanwhile, if it has.
 
     Raises:
-        Conflict: bytes before the offset are missing (`log_gap`, with the offset to go on from),
-            or the attempt is not the worker's.
+        Conflict: bytes before the offset are missing (`log_gap`, with the offset to go on from;
+            the phase is not taken either), or the attempt is not the worker's.
     """
     if len(data) > logs.MAX_CHUNK:
         raise Invalid(f"Send at most {logs.MAX_CHUNK} bytes of log at once.", status=413)
@@ -99,6 +100,7 @@ def append_log(services: Services, ref: AttemptRef, offset: int, data: bytes) ->
     def work(connection: sa.Connection) -> LogAnswer:
         job = jobs.lock(connection, ref.job_id)
         attempt = owned(connection, ref)
+        now = services.clock.time()
         if offset > attempt.log_bytes:
             raise Conflict(
                 f"The log goes on at byte {attempt.log_bytes}.",
@@ -106,12 +108,13 @@ def append_log(services: Services, ref: AttemptRef, offset: int, data: bytes) ->
                 status=416,
                 offset=attempt.log_bytes,
             )
+        if phase is not None and job is not None and attempt.state not in {"finishing", "ended"}:
+            job = _move(connection, job, phase, now)
         fresh = data[attempt.log_bytes - offset :]
         if not fresh:
             return LogAnswer(offset=attempt.log_bytes)
         packed = compressed if len(fresh) == len(data) else logs.compress(fresh)
         counts = job is not None and job.attempt == ref.attempt and not job.status.final
-        now = services.clock.time()
         attempt = _store_log(connection, attempt, fresh, packed, now, counts=counts)
         if job is not None:
             settle_held(connection, job, attempt, now)
@@ -156,6 +159,12 @@ def put_artifact(
         stream = cast(BinaryIO, arriving)
         blob = services.blobs.receive(stream, limit=limit, expected_sha256=sha256)
         services.database.write(partial(work, size=blob.size))
+
+
+def _move(connection: sa.Connection, job: JobState, phase: Phase, now: float) -> JobState:
+    """Have a job in another phase; gives it as it is then."""
+    transition = advance(job, Moved(phase), now)
+    return job if transition is None else jobs.apply(connection, transition, now)
 
 
 class _Arriving:
