@@ -250,3 +250,4 @@ def test_what_jobs_need_is_seen_below_tmp_as_well(
             f"import os; print(os.listdir('{name}'), open('{name}/python').read())"
         )
     assert (record.exit_code, log) == (0, "['python'] needed\n")
+    assert list(lab.worker.path.glob("attempts/*/tmp/*/*")) == [], "it is made on no disk"

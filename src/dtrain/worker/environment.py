@@ -44,7 +44,7 @@ INSTALL = ("--no-deps", "--link-mode", "copy")
 _CLOSED = 0o700
 _BLANK = "blank"
 """The folder in a base of the environment that attempts get a copy of."""
-_SPARED = ("bin/activate.*", "bin/*.bat", ".gitignore", "CACHEDIR.TAG", ".lock")
+_SPARED = ("bin/activate?*", "bin/*.bat", ".gitignore", "CACHEDIR.TAG", ".lock")
 """What a blank environment goes without: each file is made, and removed, for each job."""
 _INTRODUCED = ".introduced-"
 _LAYERS = "dtrain_layers.pth"
@@ -141,10 +141,10 @@ class Environments:
         base = self.base(python, venv.parent, waiting)
         remove_tree(venv)
         _copy(str(base / _BLANK), str(venv))
-        for name in ("pip", "pip3"):
-            script = venv / "bin" / name
-            script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(venv))}/bin/python -m pip "$@"\n')
-            script.chmod(0o755)
+        script = venv / "bin/pip"
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(venv))}/bin/python -m pip "$@"\n')
+        script.chmod(0o755)
+        (venv / "bin/pip3").hardlink_to(script)
         _put_on_top(venv, [base])
 
     def add_packages(
@@ -200,14 +200,21 @@ def compile_packages(place: Path, python: Path) -> None:
 
 
 def _copy(folder: str, target: str) -> None:
-    """Copy a folder with all that is in it; the copy can be written in."""
+    """Copy a folder with all that is in it; the copy can be written in.
+
+    Symbolic links, which cannot be, are the same in both: a file that is made, and removed, for
+    each job costs more the more there have been lately.
+    """
     # shutil and pathlib would take ten times as long, and every job waits for this.
     os.mkdir(target)  # noqa: PTH102
     with os.scandir(folder) as entries:
         for entry in entries:
             path = f"{target}/{entry.name}"
             if entry.is_symlink():
-                os.symlink(os.readlink(entry.path), path)  # noqa: PTH115, PTH211
+                try:
+                    os.link(entry.path, path, follow_symlinks=False)
+                except OSError:  # another disk, or not ours
+                    os.symlink(os.readlink(entry.path), path)  # noqa: PTH115, PTH211
             elif entry.is_dir():
                 _copy(entry.path, path)
             else:

@@ -56,7 +56,9 @@ def arrange(view: dict[str, Any]) -> None:
     _mount(None, "/", None, _SLAVE | _RECURSIVE)
     _set("/", read_only=True)
     places = {path: temporary for path in TEMPORARY if os.path.isdir(path)}
-    order = {*view["hidden"], *shown, *places}
+    # What is shown below such a folder is on the way of nothing else, and not made on the disk.
+    ways = {way for path in shown for place in places if (way := _below(path, place))} - {*shown}
+    order = {*view["hidden"], *shown, *places, *ways}
     covers = []
     for path in sorted(order, key=lambda one: (one.count("/"), one)):
         if path in places:
@@ -66,7 +68,8 @@ def arrange(view: dict[str, Any]) -> None:
             _make_place(path, is_folder=_is_folder(shown[path]))
             _bind(shown[path], path)
             _set(path, read_only=path not in writable)
-        elif os.path.isdir(path):
+        elif path in ways or os.path.isdir(path):
+            os.makedirs(path, mode=0o755, exist_ok=True)
             _mount("none", path, "tmpfs", _QUIET, "mode=0755,size=1m")
             covers.append(path)
         elif os.path.exists(path):
@@ -93,6 +96,13 @@ def _layered(layers: dict[str, str]) -> str:
 
 def _present(view: dict[str, Any]) -> list[str]:
     return [path for path in (*view["shown"], *view["writable"]) if os.path.exists(path)]
+
+
+def _below(path: str, place: str) -> str | None:
+    """The topmost folder on the way from a place to a path; None if that is not below it."""
+    if not path.startswith(f"{place}/"):
+        return None
+    return f"{place}/{path[len(place) + 1 :].partition('/')[0]}"
 
 
 def _is_folder(descriptor: int) -> bool:

@@ -3,7 +3,7 @@
     lock                     held by the agent
     identity.json            worker id and credential
     next_credential          that of an enrolment under way
-    next_secret              the secret of the attempt that the next poll may bring
+    next_secrets             secrets of attempts to come, a line each; those taken are struck out
     owner_code               what the owner shows on the worker's page
     environments/            what attempts share (dtrain.worker.environment)
     bundles/                 ZIPs of jobs (dtrain.worker.bundles)
@@ -50,6 +50,10 @@ _Record = TypeVar("_Record")
 
 _REMOVED = ".removed-"
 _NEW = ".new-"
+_STRUCK = "#"
+"""In a line of `next_secrets` that does not hold any more; no secret has it."""
+_SECRETS = 16
+"""Secrets that are made ready at once: each time the disk is waited for twice."""
 
 
 class AttemptFolder:
@@ -169,8 +173,9 @@ class AttemptFolder:
 
     def clear_work(self) -> None:
         """Empty the working directory, for a bundle that is unpacked again."""
-        remove_tree(self.work)
-        self.work.mkdir()
+        if any(self.work.iterdir()):
+            remove_tree(self.work)
+            self.work.mkdir()
 
     def _log(self, said: Sequence[str]) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -206,7 +211,7 @@ class WorkerFolder:
         self.path = path.absolute()
         self.environments = self.path / "environments"
         self._attempts = self.path / "attempts"
-        self._secret_file = str(self.path / "next_secret")
+        self._secret_file = str(self.path / "next_secrets")
         self._secret_guard = threading.Lock()
         self._lock: int | None = None
         for folder in (self.path, self.environments, self._attempts):
@@ -272,12 +277,11 @@ class WorkerFolder:
         It is on the disk before it is returned, hence before it can be sent.
         """
         with self._secret_guard:
-            kept = read_if_there(self._secret_file)
-            if kept:
-                return kept.decode("ascii", "replace")
-            secret = secrets.token_urlsafe(32)
-            write_durably(self._secret_file, secret.encode())
-            return secret
+            left = [secret for secret in self._secrets() if _STRUCK not in secret]
+            if not left:
+                left = [secrets.token_urlsafe(32) for _ in range(_SECRETS)]
+                write_durably(self._secret_file, "".join(f"{one}\n" for one in left).encode())
+            return left[0]
 
     def forget_secret(self, spent: str) -> None:
         """Have another next secret, if the present one is this: it can bring nothing any more."""
@@ -294,12 +298,28 @@ class WorkerFolder:
         return code
 
     def _forget_secret(self, taken: set[str]) -> None:
-        """Have another next secret, if the present one is an attempt's."""
+        """Have no next secret that is an attempt's.
+
+        In place, and the disk is not waited for: a secret that a power cut brings back is an
+        attempt's that this folder has, or one that the server knows to be spent.
+        """
         with self._secret_guard:
-            kept = read_if_there(self._secret_file)
-            if kept is not None and kept.decode("ascii", "replace") in taken:
-                Path(self._secret_file).unlink()
-                sync_folder(str(self.path))
+            at = 0
+            for secret in self._secrets():
+                if secret in taken:
+                    self._strike_out(at, len(secret))
+                at += len(secret) + 1
+
+    def _secrets(self) -> list[str]:
+        """The lines of the file of secrets."""
+        return (read_if_there(self._secret_file) or b"").decode("ascii", "replace").split("\n")[:-1]
+
+    def _strike_out(self, at: int, length: int) -> None:
+        descriptor = os.open(self._secret_file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.pwrite(descriptor, _STRUCK.encode() * length, at)
+        finally:
+            os.close(descriptor)
 
     def attempts(self) -> list[AttemptFolder]:
         """The attempts on the disk, in the order of job and attempt."""

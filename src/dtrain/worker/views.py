@@ -45,7 +45,9 @@ class Views:
             folder: of the attempt.
             foreign: whether it runs as another user, who cannot enter what is not open to all.
         """
-        writable = {*self._writable, *(path.resolve() for path in folder.owned)}
+        # The agent has made them itself, in a folder where nobody else can put links.
+        own = folder.path.resolve()
+        writable = {*self._writable, *(own / path.name for path in folder.owned)}
         hidden = set(self._hidden)
         if foreign:
             hidden.update(_closed({*self._needed, *writable}))
@@ -55,14 +57,18 @@ class Views:
             hidden=sorted(map(str, hidden - self._needed - writable)),
             shown=sorted(map(str, shown)),
             writable=sorted(map(str, writable)),
-            temporary=str(folder.tmp.resolve()),
+            temporary=str(own / folder.tmp.name),
         )
 
 
 def _closed(paths: Iterable[Path]) -> Iterator[Path]:
     """The topmost folders on the way to some paths that others cannot enter."""
+    may_be_entered: set[Path] = set()
     for path in paths:
         for above in reversed(path.parents):
+            if above in may_be_entered:
+                continue
             if above.is_dir() and not above.stat().st_mode & _ENTER:
                 yield above
                 break
+            may_be_entered.add(above)
