@@ -27,6 +27,8 @@ from typing import BinaryIO
 from dtrain.protocol.errors import Invalid, NotFound, Unavailable
 
 _PIECE = 1024**2
+_COMPARED = 1024**2
+"""Bytes of a blob, at most, that is compared with what comes again; a larger one is replaced."""
 _BATCH = 500
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -92,11 +94,9 @@ class BlobStore:
                             f" {ascii(expected_sha256)[:80]}; send it again.",
                             code="sha256_mismatch",
                         )
-                    file.flush()
-                    os.fsync(file.fileno())
                 if check is not None:
                     check(temporary)
-                return Blob(sha256, size, self._keep(temporary, sha256))
+                return Blob(sha256, size, self._keep(temporary, sha256, size))
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -194,13 +194,26 @@ class BlobStore:
             raise NotFound(f"{ascii(sha256)[:80]} is not a SHA-256.")
         return self._folder / sha256[:2] / sha256
 
-    def _keep(self, temporary: Path, sha256: str) -> Path:
+    def _keep(self, temporary: Path, sha256: str, size: int) -> Path:
         place = self._place(sha256)
-        place.parent.mkdir(exist_ok=True)
-        temporary.replace(place)
+        if not (size <= _COMPARED and self._is_there(place, temporary)):
+            sync(temporary)
+            place.parent.mkdir(exist_ok=True)
+            temporary.replace(place)
         sync(place.parent)
         sync(self._folder)  # always: another receiver may have made the parent just now
         return place
+
+    def _is_there(self, place: Path, temporary: Path) -> bool:
+        """Whether a blob is there, and whole; it is taken for one that was received just now."""
+        try:
+            if place.read_bytes() != temporary.read_bytes():
+                return False
+            self.renew(place.name)
+        except (FileNotFoundError, NotFound):
+            return False
+        temporary.unlink()
+        return True
 
 
 def _no_blob(sha256: str) -> NotFound:
