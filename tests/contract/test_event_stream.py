@@ -87,6 +87,18 @@ def test_follower_that_lags_far_behind_is_brought_up_from_the_table(services: Se
     assert found == list(range(second + 1, last + 1))
 
 
+def test_what_happened_while_nobody_followed_is_told_who_asks_for_it_alone(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = append(services, "first")
+    monkeypatch.setattr(services.events, "_wanted_until", 0.0)
+    unseen = [append(services, f"k{n}") for n in range(3)]
+    stream, behind = services.events.follow(None), services.events.follow(first)
+    last = append(services, "last")
+    assert [event.id for event in taken(stream, 1)] == [last]
+    assert [event.id for event in taken(behind, 4)] == [*unseen, last]
+
+
 def test_id_that_is_pruned_or_unknown_gets_a_reset(services: Services) -> None:
     ids = [append(services, f"k{n}") for n in range(6)]
     services.database.write(lambda connection: stored.prune(connection, 2.0, 4))

@@ -73,7 +73,7 @@ def test_enrolment_that_is_repeated_enrols_one_worker(services: Services) -> Non
     assert (again.worker_id, again.credential) == (first.worker_id, first.credential)
     assert again.session == first.session + 1
     assert [one.id for one in workers.listing(services).workers] == [hand.id, first.worker_id]
-    assert sessions.authenticate(services, "c" * 43) == first.worker_id
+    assert services.credentials.worker_of("c" * 43) == first.worker_id
 
 
 def test_spent_secret_takes_no_offer(services: Services) -> None:

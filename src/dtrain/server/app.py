@@ -27,6 +27,7 @@ from .api.number import NumberConverter
 from .background import Background
 from .blobs import BlobStore
 from .consent import CODE_TRIES
+from .credentials import Credentials
 from .events import EventStream
 from .housekeeping import Housekeeping
 from .jobs.followed import FollowedJobs
@@ -126,6 +127,7 @@ def compose(settings: Settings) -> Services:
         database=database,
         bundles=BlobStore(settings.job_bundles_folder),
         blobs=BlobStore(settings.upload_folder),
+        credentials=Credentials(database, mailboxes),
         events=EventStream(database, mailboxes, stop),
         followed=FollowedJobs(mailboxes),
         mailboxes=mailboxes,

@@ -24,7 +24,6 @@ from werkzeug.wrappers import Response
 from dtrain.protocol import routes
 from dtrain.protocol.errors import Forbidden, Invalid, Unauthorized
 
-from . import sessions
 from .origin import Names, before_proxies, check_host, check_origin, is_local
 from .services import Services
 from .settings import ACCESS_TOKEN, WORKER_TOKEN
@@ -235,7 +234,7 @@ def _worker(rule: str) -> str | None:
     token = _bearer()
     if token is None:
         raise _wrong_worker_token()
-    found = sessions.authenticate(services(), token)
+    found = services().credentials.worker_of(token)
     enrols = found is None and rule == routes.REGISTER and _holds(WORKER_TOKEN, token)
     if found is None and not enrols:
         raise _wrong_worker_token()

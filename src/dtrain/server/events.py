@@ -39,6 +39,8 @@ LOOK_ANYWAY = 5.0
 connection is made anew."""
 _KEEP_ALIVE = 10.0
 """Seconds after which a silent stream has sent a sign of life."""
+_WANTED = 30.0
+"""Seconds for which events are read on after somebody last followed them."""
 _READ = "events read"
 """The topic that is told when there is more in memory."""
 
@@ -81,6 +83,8 @@ class EventStream:
         """Held for the ring, and for what is next and last of it."""
         self._next_place = 0
         self._last_id = 0
+        self._wanted_until = 0.0
+        """Until when events are read, by the monotonic clock: for nobody it is not worth it."""
         self._progress: set[str] = set()
         """Jobs with new records."""
         self._noting = threading.Lock()
@@ -101,9 +105,22 @@ class EventStream:
 
     def follow(self, last_id: int | None) -> Iterator[Batch]:
         """All that happens from now on, or from behind an event on, until the server ends."""
+        was_read = self._is_wanted()
+        self._want()  # from here on no notice is passed over
+        if not was_read:
+            with self._database.read() as connection:
+                newest = stored.bounds(connection)[1]
+            with self._lock:
+                self._last_id = max(self._last_id, newest)
         with self._lock:
             place, seen = self._next_place, self._last_id
         return self._messages(place, seen, last_id)
+
+    def _want(self) -> None:
+        self._wanted_until = time.monotonic() + _WANTED
+
+    def _is_wanted(self) -> bool:
+        return time.monotonic() < self._wanted_until
 
     def _messages(self, place: int, seen: int, last_id: int | None) -> Iterator[Batch]:
         if last_id is not None:
@@ -114,6 +131,7 @@ class EventStream:
                 seen = max(seen, last_id)
         with self._mailboxes.listen(_READ) as woken:
             while not self._stop.is_set():
+                self._want()
                 woken.clear()
                 entries, fell_behind = self._since(place)
                 if fell_behind:
@@ -173,7 +191,11 @@ class EventStream:
                 woken.wait(_PROGRESS_PAUSE if self._progress else LOOK_ANYWAY)
                 woken.clear()
                 try:
-                    self._read_events()
+                    if self._is_wanted():
+                        self._read_events()
+                    else:
+                        with self._noting:
+                            self._progress.clear()
                     if self._progress and time.monotonic() >= next_progress:
                         self._read_progress()
                         next_progress = time.monotonic() + _PROGRESS_PAUSE

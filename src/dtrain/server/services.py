@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the parts are handed `Services` in turn
     from .blobs import BlobStore
+    from .credentials import Credentials
     from .events import EventStream
     from .jobs.followed import FollowedJobs
     from .kept_secrets import Tokens
@@ -93,6 +94,7 @@ class Services:
     """What people hand in."""
     blobs: BlobStore
     """What jobs leave: artifacts and finished logs."""
+    credentials: Credentials
     events: EventStream
     followed: FollowedJobs
     mailboxes: Mailboxes

@@ -40,12 +40,6 @@ MAX_HOLD = 10.0
 """Seconds for which a poll is held at most."""
 
 
-def authenticate(services: Services, token: str) -> str | None:
-    """The worker whose own credential this is."""
-    with services.database.read() as connection:
-        return stored.by_credential(connection, token)
-
-
 def register(services: Services, message: Register, *, credential_of: str | None) -> Registered:
     """An agent has started: enrol its worker if it is new, and begin a session.
 
@@ -74,7 +68,9 @@ def register(services: Services, message: Register, *, credential_of: str | None
     now = services.clock.time()
 
     def work(connection: sa.Connection) -> Registered:
-        worker_id = credential_of or stored.by_credential(connection, credential or "")
+        worker_id = credential_of or stored.by_hash(
+            connection, stored.hash_credential(credential or "")
+        )
         if worker_id is None:
             worker_id = new_id
             stored.insert(connection, worker_id, credential or "", message, now)

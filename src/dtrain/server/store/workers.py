@@ -15,8 +15,11 @@ from dtrain.protocol.worker_messages import Poll, Register
 from dtrain.server.rules.leases import worker_state
 
 from . import events
+from .database import notice
 from .schema import workers
 
+FORGOTTEN = "forgotten"
+"""The kind of the topics that tell which worker is known no more."""
 _FORGOTTEN = "forgotten "
 """Before the id, in place of a credential's hash; no hash begins so."""
 _KNOWN = ~workers.c.credential_hash.startswith(_FORGOTTEN)
@@ -93,9 +96,9 @@ def begin_session(connection: sa.Connection, worker_id: str, message: Register, 
     return session
 
 
-def by_credential(connection: sa.Connection, credential: str) -> str | None:
-    """The worker whose credential this is."""
-    values = {"credential_hash": hash_credential(credential)}
+def by_hash(connection: sa.Connection, credential_hash: str) -> str | None:
+    """The worker whose credential has this hash."""
+    values = {"credential_hash": credential_hash}
     return connection.execute(_BY_CREDENTIAL, values).scalar_one_or_none()
 
 
@@ -145,6 +148,7 @@ def update(connection: sa.Connection, worker_id: str, **values: Any) -> None:
 def forget(connection: sa.Connection, worker_id: str) -> None:
     """Let a worker be known no more; its row stays, for its name stands at the jobs that it ran."""
     update(connection, worker_id, credential_hash=f"{_FORGOTTEN}{worker_id}")
+    notice(connection, f"{FORGOTTEN}:{worker_id}")
 
 
 def _described(message: Register, now: float) -> dict[str, Any]:
