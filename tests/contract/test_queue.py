@@ -57,6 +57,7 @@ def test_job_runs_and_completes(services: Services) -> None:
     assert [event.kind for event in read.events(services, job.id).events] == [
         "submitted",
         "claimed",
+        "executing",
         "finishing",
         "completed",
     ]

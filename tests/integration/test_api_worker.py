@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import zlib
@@ -116,6 +117,41 @@ def test_phase_comes_with_the_log(server: Application, agent: Agent) -> None:
     assert early.status_code == 202
     again = append(agent, 0, b"hello", phase="executing")  # its first answer was lost
     assert (again.json, phase()) == ({"offset": 5}, "finishing")
+
+
+def test_last_of_the_log_comes_with_the_end(server: Application, agent: Agent) -> None:
+    job = f"/api/jobs/{agent.job_id}"
+    log = b'hello\nPROGRESS: {"epoch": 1}\nbye\n'
+    append(agent, 0, log[:8])
+    tail = base64.b64encode(log[3:]).decode()  # some of which is there already
+    done = finish(agent, log_bytes=len(log), log_tail=tail)
+    assert (done.status_code, (done.json or {})["applied"]) == (200, True)
+    raw = server.client.get(f"{job}/logs", headers={"Accept": "text/plain"})
+    assert raw.data == log
+    assert len((server.client.get(f"{job}/metrics").json or {})["records"]) == 1
+    kinds = [event["kind"] for event in (server.client.get(f"{job}/events").json or {})["events"]]
+    assert kinds[-3:] == ["executing", "finishing", "completed"]
+    for other in (tail, base64.b64encode(b"x" * 5).decode(), ""):
+        assert finish(agent, log_bytes=len(log), log_tail=other).status_code == 200
+    assert server.client.get(f"{job}/logs", headers={"Accept": "text/plain"}).data == log
+
+
+def test_end_of_a_log_that_has_a_gap_before_it_is_asked_for_again(agent: Agent) -> None:
+    early = finish(agent, log_bytes=9, log_tail=base64.b64encode(b"1234").decode())
+    assert (early.status_code, (early.json or {})["missing_log_from"]) == (202, 0)
+    assert append(agent, 0, b"123456789").json == {"offset": 9}
+    assert finish(agent, log_bytes=9).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("tail", "size"), [("1234", 2), (base64.b64encode(b"x" * 65537).decode(), 65537), ("!", 1)]
+)
+def test_end_of_a_log_that_cannot_be_one_changes_nothing(
+    server: Application, agent: Agent, tail: str, size: int
+) -> None:
+    refused = finish(agent, log_bytes=size, log_tail=tail)
+    assert refused.status_code == 422
+    assert (server.client.get(f"/api/jobs/{agent.job_id}").json or {})["status"] == "running"
 
 
 def described(path: str, content: bytes) -> dict[str, Any]:

@@ -407,8 +407,12 @@ class FakeServer(ThreadingHTTPServer):
         return LogAnswer(offset=len(attempt.log))
 
     def _finish(self, attempt: Attempt, message: Finish) -> FinishAnswer:
+        start, tail = message.log_bytes - len(message.log_tail), message.log_tail
+        message = msgspec.structs.replace(message, log_tail=b"")
         if attempt.finishes and attempt.finishes[0] != message:
             raise Problem(409, "different")
+        if not attempt.finishes and start <= len(attempt.log):
+            attempt.log += tail[len(attempt.log) - start :]
         attempt.finishes.append(message)
         gap = len(attempt.log) if len(attempt.log) < message.log_bytes else None
         missing = [one.path for one in message.artifacts if one.path not in attempt.artifacts]

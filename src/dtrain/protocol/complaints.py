@@ -16,7 +16,7 @@ _KINDS = {
     "object": "names with values",
     "null": "null",
 }
-_PARTS = {"str": "characters", "array": "items", "object": "pairs"}
+_PARTS = {"str": "characters", "bytes": "bytes", "array": "items", "object": "pairs"}
 _BOUNDS = {">=": "of at least", "<=": "of at most", ">": "greater than", "<": "smaller than"}
 _TYPE = re.compile(r"Expected `([^`]+)`, got `([a-z]+)`")
 _BOUND = re.compile(r"Expected `([^`]+)` ([<>]=?) (\S+)")

@@ -272,6 +272,10 @@ class KeptGenerations(Answer, frozen=True, kw_only=True):
     """Bytes that a generation may have."""
 
 
+LONGEST_TAIL = 1 << 16
+"""Bytes of a log at most that come with the end."""
+
+
 class Finish(Ask, frozen=True, kw_only=True):
     """How an attempt ended. Repeating it is harmless; a different one is refused."""
 
@@ -288,6 +292,8 @@ class Finish(Ask, frozen=True, kw_only=True):
     """Seconds in which user code ran."""
     traceback: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
     log_bytes: Count = 0
+    log_tail: Annotated[bytes, msgspec.Meta(max_length=LONGEST_TAIL)] = b""
+    """The last of these bytes, as many as come with this; in repetitions there may be others."""
     artifacts: list[ArtifactInfo] = msgspec.field(default_factory=list)
 
 

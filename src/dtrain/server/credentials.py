@@ -9,7 +9,7 @@ from .mailboxes import Mailboxes
 from .store import workers as stored
 from .store.database import Database
 
-_REMEMBERED = 5.0
+_REMEMBERED = 30.0
 """Seconds for which an answer of the database holds, unless the worker is forgotten meanwhile: on
 PostgreSQL that notice can be missed while the connection is made anew."""
 _MOST = 10_000

@@ -10,7 +10,7 @@ import msgspec
 
 from dtrain.protocol.errors import DTrainError, Invalid, Refused
 from dtrain.protocol.states import Phase
-from dtrain.protocol.worker_messages import ArtifactInfo, Finish, FinishAnswer
+from dtrain.protocol.worker_messages import LONGEST_TAIL, ArtifactInfo, Finish, FinishAnswer
 
 from . import artifacts
 from .link import AttemptRef, Link
@@ -41,6 +41,8 @@ class Delivery:
         self._ref = ref
         self._log = LogUploader(folder, partial(link.append_log, ref))
         self._log_pauses_until = 0.0
+        self._sends_tail = True
+        """Whether the last of the log goes with the end."""
         self.finish: Finish | None = folder.finish
         """How the attempt ended, once it has."""
         self.reported = False
@@ -53,6 +55,10 @@ class Delivery:
             phase: of the attempt, if the server is to be told with it.
         """
         return time.monotonic() >= self._log_pauses_until and self._send_log(phase)
+
+    def is_nearly_sent(self) -> bool:
+        """Whether so little of the log is left that it can go with the end."""
+        return self._log.size() - self._log.offset <= LONGEST_TAIL
 
     def log_size(self) -> int:
         """Bytes of the log on this machine."""
@@ -78,11 +84,20 @@ class Delivery:
             Superseded: another agent reports for this worker.
         """
         while self.finish is not None and not self.reported:
+            end = self._with_tail(self.finish)
             try:
-                answer = self._link.finish(self._ref, self.finish)
-            except (StaleAttempt, Superseded):
+                answer = self._link.finish(self._ref, end)
+            except Superseded:
+                raise
+            except StaleAttempt:
+                if end.log_tail:  # which is kept all the same
+                    self._send_log()
                 raise
             except Refused as error:
+                if end.log_tail:
+                    self._sends_tail = False
+                    self._send_log()
+                    continue
                 if error.code == "different":
                     log.error("Job %d has ended otherwise: %s", self._ref.job_id, error.detail)
                     return
@@ -93,6 +108,13 @@ class Delivery:
             self.reported = answer.applied and not sent
             if not (answer.applied or sent):
                 self._link.pause(REPEAT_PAUSE)
+
+    def _with_tail(self, finish: Finish) -> Finish:
+        """An end with what is left of the log, if that is little."""
+        if not self._sends_tail:
+            return finish
+        tail = self._log.rest(finish.log_bytes, LONGEST_TAIL)
+        return msgspec.structs.replace(finish, log_tail=tail)
 
     def _bear(self, error: Refused, finish: Finish) -> None:
         """Make the best of a refused end: the outcome must not be lost with the files."""

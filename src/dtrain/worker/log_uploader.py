@@ -49,6 +49,14 @@ class LogUploader:
         self._note()
         return True
 
+    def rest(self, end: int, most: int) -> bytes:
+        """The bytes up to an end that the server does not have; none if there are more than so."""
+        descriptor, missing = self._descriptor(), end - self.offset
+        if descriptor is None or not 0 < missing <= most:
+            return b""
+        data = os.pread(descriptor, missing, self.offset)
+        return data if len(data) == missing else b""
+
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:

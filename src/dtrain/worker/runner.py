@@ -12,6 +12,7 @@ goes on where a killed one stopped. A stale attempt is killed and forgotten from
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -256,7 +257,10 @@ class Runner:
             running = None
         if self._stale:
             raise StaleAttempt("the server said so.")
-        self._delivery.keep(self._composed())
+        finish = self._composed()
+        if self._untold is not None and finish.cause is not Cause.EXITED:
+            self._say(self._untold)  # which that end does not say by itself
+        self._delivery.keep(finish)
 
     def _launch(self) -> Running | None:
         """Start a new attempt; None if one was started that has ended meanwhile."""
@@ -302,13 +306,15 @@ class Runner:
             wish, at_once = self._wish, self._at_once
         if wish is not None:
             self._pass_on(running, wish, at_once=at_once)
-        pause = FIRST_PAUSE
+        pause = LONGEST_PAUSE  # many that are shorter end before they are looked at
         ended = False
         with self._checkpoints.watched():
             while not ended:
                 self._link.pause(0)
                 ended = running.wait(pause)
                 is_new = self._note_phase(running)
+                if ended and self._delivery.is_nearly_sent() and self._left_nothing():
+                    return  # the rest of the log goes with the end, which follows at once
                 grown = self._delivery.follow_log(self._untold)
                 if grown:
                     self._untold = None
@@ -323,6 +329,13 @@ class Runner:
         if is_new:
             self._phase = self._untold = Phase.EXECUTING
         return is_new
+
+    def _left_nothing(self) -> bool:
+        """Whether there is no file that is looked at before the end is told."""
+        try:
+            return not any(map(os.listdir, (self.folder.output, self.folder.checkpoints)))
+        except OSError:
+            return False
 
     def _say(self, phase: Phase) -> None:
         """Report a phase. That the server will not hear of it is no reason to end a job."""

@@ -284,6 +284,7 @@ def checkpoint_content(job_id: int, attempt: int, sha256: str) -> Response:
 def finish(job_id: int, attempt: int, message: Finish) -> Response:
     """200 once the end is applied, 202 while bytes of it are missing."""
     answer = finishing.finish(services(), _attempt(job_id, attempt), message)
+    LOG_BYTES.inc(len(message.log_tail))
     return reply(answer, 200 if answer.applied else 202)
 
 

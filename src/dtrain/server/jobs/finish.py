@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from dtrain.protocol.errors import Conflict
-from dtrain.protocol.states import Cause, Status
+from dtrain.protocol.errors import Conflict, Invalid
+from dtrain.protocol.states import Cause, Phase, Status
 from dtrain.protocol.worker_messages import Finish, FinishAnswer
-from dtrain.server.rules.lifecycle import EndReported, Finished, JobState, advance
+from dtrain.server.rules.lifecycle import (
+    EndReported,
+    Finished,
+    Happening,
+    JobState,
+    Moved,
+    advance,
+)
 from dtrain.server.rules.records import last_record
 from dtrain.server.store import artifacts, attempts, checkpoints, jobs, workers
 from dtrain.server.store.attempts import Attempt
 from dtrain.server.store.database import notice
 
 from . import claim, records
+from .appending import append, piece
 from .fencing import AttemptRef, owned, stale
 
 if TYPE_CHECKING:
@@ -32,7 +40,12 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
 
     Raises:
         Conflict: the attempt no longer counts (`stale`), or has ended otherwise (`different`).
+        Invalid: the end of the log is longer than the log.
     """
+    if len(message.log_tail) > message.log_bytes:
+        raise Invalid("The end of the log is longer than log_bytes says.", field="log_tail")
+    told = msgspec.structs.replace(message, log_tail=b"")
+    tail = piece(message.log_bytes - len(message.log_tail), message.log_tail)
 
     def work(connection: sa.Connection) -> FinishAnswer:
         now = services.clock.time()
@@ -42,7 +55,7 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
         job = jobs.lock(connection, ref.job_id)
         attempt = owned(connection, ref)
         if attempt.finish is not None:
-            if attempt.finish != message:
+            if attempt.finish != told:
                 raise Conflict(
                     f"Attempt {ref.attempt} of job {ref.job_id} has ended in another way.",
                     code="different",
@@ -55,16 +68,27 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
             or job.status.final
         ):
             raise stale(ref)
-        recorded = msgspec.json.encode(message).decode()
+        if tail.data and tail.offset <= attempt.log_bytes:
+            attempt = append(connection, attempt, tail, now, counts=True)
+        recorded = msgspec.json.encode(told).decode()
         attempts.update(connection, attempt, state="finishing", finish=recorded, finish_at=now)
-        attempt = msgspec.structs.replace(attempt, state="finishing", finish=message, finish_at=now)
-        transition = advance(job, EndReported(), now)
-        if transition is not None:
-            job = jobs.apply(connection, transition, now)
+        attempt = msgspec.structs.replace(attempt, state="finishing", finish=told, finish_at=now)
+        if message.cause is Cause.EXITED and job.phase is Phase.PREPARING:
+            # It has run, for too short a time to be told.
+            job = advanced(connection, job, Moved(Phase.EXECUTING), now)
+        job = advanced(connection, job, EndReported(), now)
         notice(connection, claim.topic(attempt.worker_id))
         return settle_held(connection, job, attempt, now)
 
     return services.database.write(work)
+
+
+def advanced(
+    connection: sa.Connection, job: JobState, happening: Happening, now: float
+) -> JobState:
+    """Store what a happening makes of a job; gives it as it is then."""
+    transition = advance(job, happening, now)
+    return job if transition is None else jobs.apply(connection, transition, now)
 
 
 def settle(

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
-import msgspec
 import sqlalchemy as sa
 
 from dtrain.protocol.errors import Conflict, Invalid, NotFound, Unavailable
@@ -20,15 +19,14 @@ from dtrain.protocol.messages import Artifact, BundleInfo
 from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import LogAnswer, PhaseReport
 from dtrain.server.rules.endings import BUNDLE_LOST
-from dtrain.server.rules.lifecycle import JobState, Moved, advance
-from dtrain.server.rules.records import read_records
+from dtrain.server.rules.lifecycle import Moved
 from dtrain.server.store import artifacts, attempts, jobs, logs
 from dtrain.server.store.attempts import Attempt
 from dtrain.server.store.database import notice
 
-from . import records
+from .appending import append, piece
 from .fencing import AttemptRef, current, owned, stale
-from .finish import settle_held
+from .finish import advanced, settle_held
 
 if TYPE_CHECKING:
     from dtrain.server.services import Services
@@ -69,7 +67,7 @@ def phase(services: Services, ref: AttemptRef, message: PhaseReport) -> None:
         job = jobs.lock(connection, ref.job_id)
         current(connection, ref)
         if job is not None:
-            _move(connection, job, message.phase, services.clock.time())
+            advanced(connection, job, Moved(message.phase), services.clock.time())
 
     services.database.write(work)
 
@@ -95,7 +93,7 @@ def append_log(
     """
     if len(data) > logs.MAX_CHUNK:
         raise Invalid(f"Send at most {logs.MAX_CHUNK} bytes of log at once.", status=413)
-    compressed = logs.compress(data)
+    given = piece(offset, data)
 
     def work(connection: sa.Connection) -> LogAnswer:
         job = jobs.lock(connection, ref.job_id)
@@ -109,16 +107,12 @@ def append_log(
                 offset=attempt.log_bytes,
             )
         if phase is not None and job is not None and attempt.state not in {"finishing", "ended"}:
-            job = _move(connection, job, phase, now)
-        fresh = data[attempt.log_bytes - offset :]
-        if not fresh:
-            return LogAnswer(offset=attempt.log_bytes)
-        packed = compressed if len(fresh) == len(data) else logs.compress(fresh)
+            job = advanced(connection, job, Moved(phase), now)
         counts = job is not None and job.attempt == ref.attempt and not job.status.final
-        attempt = _store_log(connection, attempt, fresh, packed, now, counts=counts)
-        if job is not None:
-            settle_held(connection, job, attempt, now)
-        return LogAnswer(offset=attempt.log_bytes)
+        longer = append(connection, attempt, given, now, counts=counts)
+        if job is not None and longer is not attempt:
+            settle_held(connection, job, longer, now)
+        return LogAnswer(offset=longer.log_bytes)
 
     return services.database.write(work)
 
@@ -159,12 +153,6 @@ def put_artifact(
         stream = cast(BinaryIO, arriving)
         blob = services.blobs.receive(stream, limit=limit, expected_sha256=sha256)
         services.database.write(partial(work, size=blob.size))
-
-
-def _move(connection: sa.Connection, job: JobState, phase: Phase, now: float) -> JobState:
-    """Have a job in another phase; gives it as it is then."""
-    transition = advance(job, Moved(phase), now)
-    return job if transition is None else jobs.apply(connection, transition, now)
 
 
 class _Arriving:
@@ -216,30 +204,3 @@ class _Arriving:
         attempt = attempts.lock(connection, self._ref.job_id, self._ref.attempt)
         if attempt and (attempt.state, attempt.finish_at) == ("finishing", self._noted):
             attempts.update(connection, attempt, finish_at=self._before)
-
-
-def _store_log(
-    connection: sa.Connection,
-    attempt: Attempt,
-    data: bytes,
-    compressed: bytes,
-    now: float,
-    *,
-    counts: bool,
-) -> Attempt:
-    """Store what follows of a log; gives the attempt as it is then."""
-    start, lines = attempt.log_bytes, attempt.log_lines
-    logs.append(connection, attempt.job_id, attempt.number, start, lines, data, compressed)
-    reading = read_records(attempt.log_carry, data)
-    total_records = records.store(connection, attempt, reading, now, counts=counts)
-    come = {
-        "log_bytes": start + len(data),
-        "log_lines": lines + data.count(b"\n"),
-        "log_carry": reading.carry,
-        "metric_records": total_records,
-        # Its reported end waits for the log, too.
-        "finish_at": now if attempt.state == "finishing" else attempt.finish_at,
-    }
-    attempts.update(connection, attempt, log_sealed=False, **come)
-    notice(connection, jobs.topic(attempt.job_id))
-    return msgspec.structs.replace(attempt, **come)
