@@ -92,18 +92,30 @@ class Checkpoints:
         """When the last generation has last come forward; by the monotonic clock."""
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Have the folder looked at; what is on its way at the end of the context is given up."""
+    def watched(self) -> Iterator[Callable[[], None]]:
+        """Have the folder looked at; what is on its way at the end of the context is given up.
+
+        The thread that looks begins with a call, of what is given, that comes late enough: many
+        attempts are over before.
+        """
         self._ended.clear()
-        name = f"checkpoints-{self._ref.job_id}-{self._ref.attempt}"
-        thread = threading.Thread(target=self._run, name=name, daemon=True)
-        with starting_thread():
-            thread.start()
+        due = time.monotonic() + LOOK
+        started: list[threading.Thread] = []
+
+        def look() -> None:
+            if not started and time.monotonic() >= due:
+                name = f"checkpoints-{self._ref.job_id}-{self._ref.attempt}"
+                thread = threading.Thread(target=self._run, name=name, daemon=True)
+                with starting_thread():
+                    thread.start()
+                started.append(thread)
+
         try:
-            yield
+            yield look
         finally:
             self._ended.set()
-            thread.join()
+            for thread in started:
+                thread.join()
 
     def take_last(self, is_unwanted: Callable[[], bool]) -> None:
         """Have the files kept as the attempt has left them; nothing writes to them any more.
@@ -134,8 +146,7 @@ class Checkpoints:
                 self._folder.end_log(f"The last checkpoint is not kept: {plain(str(error))}")
 
     def _run(self) -> None:
-        pause = LOOK
-        due = 0.0
+        pause = due = 0.0
         whole_at = time.monotonic()
         while not self._ended.wait(pause):
             started = time.monotonic()

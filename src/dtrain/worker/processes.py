@@ -184,20 +184,24 @@ def _open(pid: int) -> int | None:
 def wait_for_end(process: Process, timeout: float) -> bool:
     """Wait for a process, its parent or not, for so many seconds at most; whether it has ended."""
     deadline = time.monotonic() + timeout
-    with contextlib.suppress(ProcessLookupError):
+    try:
         descriptor = _open(process.pid)
-        if descriptor is not None:
-            try:
-                if is_alive(process):
-                    watch = select.poll()
-                    watch.register(descriptor, select.POLLIN)
-                    watch.poll(max(timeout, 0) * 1000)
-            finally:
-                os.close(descriptor)
-        else:
-            while is_alive(process) and time.monotonic() < deadline:
-                time.sleep(0.05)
-    return not is_alive(process)
+    except ProcessLookupError:
+        return True
+    if descriptor is None:
+        while is_alive(process):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        return True
+    try:
+        if not is_alive(process):
+            return True
+        watch = select.poll()
+        watch.register(descriptor, select.POLLIN)
+        return bool(watch.poll(max(timeout, 0) * 1000))
+    finally:
+        os.close(descriptor)
 
 
 def end_all(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -22,7 +23,7 @@ import msgspec
 
 from dtrain.protocol.errors import Conflict, DTrainError
 from dtrain.protocol.states import Cause, OnPartition, Phase
-from dtrain.protocol.worker_messages import AttemptReport, Finish
+from dtrain.protocol.worker_messages import AttemptReport, AttemptUsage, Finish
 
 from . import artifacts
 from .bundles import BundleCache
@@ -53,6 +54,8 @@ LONGEST_PAUSE = 0.05
 """Seconds between two looks at a log that does not."""
 KILL_WAIT = 30.0
 """Seconds for a shim to end what it was told to kill at once."""
+USED = 1.0
+"""Seconds that an attempt runs before it is said what it uses."""
 TROUBLE_PAUSE = 1.0
 """Seconds after which a job is followed again that could not be, for want of descriptors say."""
 
@@ -101,6 +104,8 @@ class Runner:
         self._at_once = False
         self._stale = False
         self._running: Running | None = None
+        self._since = 0.0
+        """Since when it is followed, by the monotonic clock."""
         self._asked = asked
         self._phase = Phase.PREPARING
         self._untold: Phase | None = None
@@ -161,8 +166,14 @@ class Runner:
             attempt=self._ref.attempt,
             secret=self._ref.secret,
             phase=Phase.CANCELLING if self._wish is Cause.CANCELLED else phase,
-            usage=usage_of(self.folder, self._running, gpus),
+            usage=self._usage(gpus),
         )
+
+    def _usage(self, gpus: GpuSamples) -> AttemptUsage | None:
+        """What it uses; nothing of one that has only just begun, as many are over by then."""
+        if self._running is None or time.monotonic() < self._since + USED:
+            return None
+        return usage_of(self.folder, self._running, gpus)
 
     def stop(self, cause: Cause, *, at_once: bool = False) -> None:
         """End the attempt; does not wait. The first cause stays.
@@ -302,14 +313,15 @@ class Runner:
     def _follow(self, running: Running) -> None:
         """Bring the log and the steps to the server until the shim has ended."""
         with self._guard:
-            self._running = running
+            self._running, self._since = running, time.monotonic()
             wish, at_once = self._wish, self._at_once
         if wish is not None:
             self._pass_on(running, wish, at_once=at_once)
         pause = LONGEST_PAUSE  # many that are shorter end before they are looked at
         ended = False
-        with self._checkpoints.watched():
+        with self._checkpoints.watched() as look:
             while not ended:
+                look()
                 self._link.pause(0)
                 ended = running.wait(pause)
                 is_new = self._note_phase(running)
