@@ -43,18 +43,31 @@ class Delivery:
         self._log_pauses_until = 0.0
         self._sends_tail = True
         """Whether the last of the log goes with the end."""
+        self.untold: Phase | None = None
+        """A phase that the server has not heard of; it goes with the log, unless that is silent."""
         self.finish: Finish | None = folder.finish
         """How the attempt ended, once it has."""
         self.reported = False
         """Whether the server has all of it."""
 
-    def follow_log(self, phase: Phase | None = None) -> bool:
-        """Send some of a log that grows, unless it was refused just now; whether there was any.
+    def say(self, phase: Phase) -> None:
+        """Report a phase. That the server will not hear of it is no reason to end a job."""
+        try:
+            self._link.phase(self._ref, phase)
+        except (StaleAttempt, Superseded):
+            raise
+        except DTrainError as error:
+            log.warning("The phase of job %d is not taken: %s", self._ref.job_id, error.detail)
 
-        Args:
-            phase: of the attempt, if the server is to be told with it.
-        """
-        return time.monotonic() >= self._log_pauses_until and self._send_log(phase)
+    def say_untold(self) -> None:
+        """Report the phase that the server has not heard of, if there is one."""
+        if self.untold is not None:
+            self.say(self.untold)
+            self.untold = None
+
+    def follow_log(self) -> bool:
+        """Send some of a log that grows, unless it was refused just now; whether there was any."""
+        return time.monotonic() >= self._log_pauses_until and self._send_log()
 
     def is_nearly_sent(self) -> bool:
         """Whether so little of the log is left that it can go with the end."""
@@ -138,13 +151,16 @@ class Delivery:
                 sent = artifacts.send(self._link, self._ref, output, artifact) or sent
         return sent
 
-    def _send_log(self, phase: Phase | None = None) -> bool:
+    def _send_log(self) -> bool:
         """Send some of the log; whether that went well and there may be more."""
         try:
-            return self._log.send(phase)
+            was_sent = self._log.send(self.untold)
         except (StaleAttempt, Superseded):
             raise
         except DTrainError as error:
             log.warning("The log of job %d is not taken: %s", self._ref.job_id, error.detail)
             self._log_pauses_until = time.monotonic() + REFUSED_PAUSE
             return False
+        if was_sent:
+            self.untold = None
+        return was_sent

@@ -108,8 +108,6 @@ class Runner:
         """Since when it is followed, by the monotonic clock."""
         self._asked = asked
         self._phase = Phase.PREPARING
-        self._untold: Phase | None = None
-        """A phase that the server has not heard of yet."""
         name = f"attempt-{assignment.job_id}-{assignment.attempt}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -269,8 +267,8 @@ class Runner:
         if self._stale:
             raise StaleAttempt("the server said so.")
         finish = self._composed()
-        if self._untold is not None and finish.cause is not Cause.EXITED:
-            self._say(self._untold)  # which that end does not say by itself
+        if finish.cause is not Cause.EXITED:  # which says by itself that it was executed
+            self._delivery.say_untold()
         self._delivery.keep(finish)
 
     def _launch(self) -> Running | None:
@@ -289,7 +287,7 @@ class Runner:
             plan = msgspec.structs.replace(plan, unsupervised=UNSUPERVISED)
         self._check()
         if self._asked is None or since_boot() > self._asked + CERTAIN:
-            self._say(Phase.PREPARING)  # only an attempt that counts goes on
+            self._delivery.say(Phase.PREPARING)  # only an attempt that counts goes on
             self._check()
         try:
             return launch(self.folder, self._isolation.enclosed(self.folder, plan))
@@ -327,19 +325,16 @@ class Runner:
                 is_new = self._note_phase(running)
                 if ended and self._delivery.is_nearly_sent() and self._left_nothing():
                     return  # the rest of the log goes with the end, which follows at once
-                grown = self._delivery.follow_log(self._untold)
-                if grown:
-                    self._untold = None
-                elif self._untold is not None and (ended or not is_new):
-                    self._say(self._untold)
-                    self._untold = None
+                grown = self._delivery.follow_log()
+                if not grown and (ended or not is_new):
+                    self._delivery.say_untold()
                 pause = FIRST_PAUSE if grown else min(pause * 1.5, LONGEST_PAUSE)
 
     def _note_phase(self, running: Running) -> bool:
         """Whether there is a new phase. It is told with what is logged at once, else by itself."""
         is_new = self._phase is Phase.PREPARING and running.phase == "main"
         if is_new:
-            self._phase = self._untold = Phase.EXECUTING
+            self._phase = self._delivery.untold = Phase.EXECUTING
         return is_new
 
     def _left_nothing(self) -> bool:
@@ -348,15 +343,6 @@ class Runner:
             return not any(map(os.listdir, (self.folder.output, self.folder.checkpoints)))
         except OSError:
             return False
-
-    def _say(self, phase: Phase) -> None:
-        """Report a phase. That the server will not hear of it is no reason to end a job."""
-        try:
-            self._link.phase(self._ref, phase)
-        except (StaleAttempt, Superseded):
-            raise
-        except DTrainError as error:
-            log.warning("The phase of job %d is not taken: %s", self._ref.job_id, error.detail)
 
     def _composed(self) -> Finish:
         """How the attempt ended, by what its shim wrote; or by nothing, if that was killed."""
