@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import sys
 import threading
 import time
@@ -370,9 +369,20 @@ def test_rubbish_that_cannot_be_removed_keeps_no_agent_from_starting(
 
 
 @pytest.fixture
-def attempts(tmp_path: Path, server: FakeServer) -> Iterator[Attempts]:
+def folder(tmp_path: Path) -> WorkerFolder:
+    return WorkerFolder(tmp_path / "worker")
+
+
+@pytest.fixture
+def stop() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def attempts(
+    tmp_path: Path, server: FakeServer, folder: WorkerFolder, stop: threading.Event
+) -> Iterator[Attempts]:
     """Those of an agent in this process, which polls nothing."""
-    folder, stop = WorkerFolder(tmp_path / "worker"), threading.Event()
     link = Link(Transport(server.url), stop, lambda _: None)
     link.credential = "credential"
     server.credentials.add("credential")
@@ -390,19 +400,19 @@ def attempts(tmp_path: Path, server: FakeServer) -> Iterator[Attempts]:
         found.join(PATIENCE)
 
 
-def claim(server: FakeServer, code: str) -> tuple[Assignment, str]:
+def claim(server: FakeServer, folder: WorkerFolder, code: str) -> tuple[Assignment, str]:
     """A job that has just been given to the worker, with the secret that it was asked with."""
     server.submit({"main.py": code})
-    waiting, secret = server.waiting[0], secrets.token_urlsafe(32)
+    waiting, secret = server.waiting[0], folder.next_secret()
     with server.changed:
         server._claim(waiting, secret)
     return waiting.assignment, secret
 
 
 def test_attempt_that_crosses_the_hand_back_is_handed_back(
-    server: FakeServer, attempts: Attempts
+    server: FakeServer, folder: WorkerFolder, attempts: Attempts
 ) -> None:
-    assignment, secret = claim(server, "import time; time.sleep(3600)")
+    assignment, secret = claim(server, folder, "import time; time.sleep(3600)")
     attempts.hand_back()
     attempts.begin(assignment, secret, since_boot())
     attempt = server.wait_until_ended(assignment.job_id)
@@ -410,28 +420,61 @@ def test_attempt_that_crosses_the_hand_back_is_handed_back(
 
 
 def test_attempt_is_asked_about_before_it_starts_unless_the_answer_is_fresh(
-    tmp_path: Path, server: FakeServer, attempts: Attempts
+    tmp_path: Path, server: FakeServer, folder: WorkerFolder, attempts: Attempts
 ) -> None:
     """An agent that was stopped meanwhile must not start what another worker has by now."""
     ran = tmp_path / "ran"
-    assignment, secret = claim(server, f"open({str(ran)!r}, 'w').close()")
+    assignment, secret = claim(server, folder, f"open({str(ran)!r}, 'w').close()")
     server.on("/phase", fails(409, "stale"))
     attempts.begin(assignment, secret, since_boot() - CERTAIN - 1)
     wait_for(lambda: not attempts.all(), "the attempt to be forgotten")
     assert not ran.exists()
     assert not server.faults, "it was not asked"
 
-    assignment, secret = claim(server, f"open({str(ran)!r}, 'w').close()")
+    assignment, secret = claim(server, folder, f"open({str(ran)!r}, 'w').close()")
     attempts.begin(assignment, secret, since_boot())
     assert Phase.PREPARING not in server.wait_until_ended(assignment.job_id).phases
     assert ran.exists()
 
 
+def test_second_answer_to_a_claim_runs_nothing_twice(
+    tmp_path: Path, server: FakeServer, folder: WorkerFolder, attempts: Attempts
+) -> None:
+    """An owner's yes and a poll bring the same, and one of them may come when all is over."""
+    code = f"open({str(tmp_path / 'ran')!r}, 'a').write('once ')"
+    assignment, secret = claim(server, folder, code)
+    attempts.begin(assignment, secret, since_boot())
+    server.wait_until_ended(assignment.job_id)
+    wait_for(lambda: not attempts.all(), "the attempt to be over")
+    attempts.begin(assignment, secret, since_boot())
+    assert not attempts.all()
+    assert (tmp_path / "ran").read_text() == "once "
+
+
+def test_agent_that_ends_begins_nothing_more(
+    tmp_path: Path,
+    server: FakeServer,
+    folder: WorkerFolder,
+    stop: threading.Event,
+    attempts: Attempts,
+) -> None:
+    """The job may be another worker's as soon as the server knows that this one has left."""
+    bundled, secret = claim(server, folder, "print('it is here already')")
+    attempts.begin(bundled, secret, since_boot())
+    server.wait_until_ended(bundled.job_id)
+    assignment, secret = claim(server, folder, "print('it is here already')")
+    stop.set()
+    attempts.begin(assignment, secret, since_boot())
+    wait_for(lambda: not attempts.all(), "the attempt to be left alone")
+    [left] = folder.attempts()
+    assert left.shim is None
+
+
 @pytest.mark.usefixtures("attempts")
 def test_phase_is_told_by_itself_if_the_log_that_it_came_with_is_not_taken(
-    server: FakeServer,
+    server: FakeServer, folder: WorkerFolder
 ) -> None:
-    assignment, secret = claim(server, "print('never')")
+    assignment, secret = claim(server, folder, "print('never')")
     ref = AttemptRef(assignment.job_id, assignment.attempt, secret)
     link = Link(Transport(server.url), threading.Event(), lambda _: None)
     link.credential = next(iter(server.credentials))

@@ -257,10 +257,10 @@ class Agent:
 
     def _end(self) -> None:
         """Let go of everything; what still runs is left to the next agent."""
-        left = len(self._attempts)
         if self._poller.acceptance is not None:
             self._poller.acceptance.close()
         self._gone.set()
+        left = len(self._attempts)
         self._inventory.close()
         self._cache.close()
         if self._poller.session is not None:

@@ -129,6 +129,8 @@ class Attempts:
         with self._guard:
             if (assignment.job_id, assignment.attempt) in self._runners:
                 return
+            if not self._folder.expects(secret):  # a second answer, and all of it is over
+                return
             executor = self._choose(assignment.spec)
             gpus = self._free_gpus()[: assignment.spec.gpus]
             attempt = self._folder.create_attempt(assignment, secret, gpus, executor)

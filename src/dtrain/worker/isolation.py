@@ -174,10 +174,7 @@ class Isolation:
 
     def _free_uid(self, uids: range) -> int:
         """A number that no attempt of this worker has."""
-        taken = set()
-        for attempt in self._folder.attempts():
-            with contextlib.suppress(FileNotFoundError):
-                taken.add(attempt.uid)
+        taken = self._folder.uids()
         while (uid := uids[secrets.randbelow(len(uids))]) in taken:
             pass
         return uid

@@ -1,8 +1,5 @@
 """Deleting what a job left behind, however it left it."""
 
-# A folder is read through its descriptor, which a path cannot do.
-# ruff: noqa: PTH208
-
 from __future__ import annotations
 
 import os
@@ -31,16 +28,16 @@ def remove_tree(path: Path) -> None:
     path.chmod(0o700)
     top = os.open(path, _OPEN)
     try:
-        while names := os.listdir(top):
-            for name in names:
-                _remove(name, top)
+        while inside := _content(top):
+            for name, is_folder in inside:
+                _remove(name, top, is_folder=is_folder)
     finally:
         os.close(top)
     path.rmdir()
 
 
-def _remove(name: str, top: int) -> None:
-    if not _is_folder(name, top):
+def _remove(name: str, top: int, *, is_folder: bool) -> None:
+    if not is_folder:
         os.unlink(name, dir_fd=top)
         return
     if _was_empty(name, top):
@@ -48,8 +45,8 @@ def _remove(name: str, top: int) -> None:
     os.chmod(name, 0o700, dir_fd=top)
     folder = os.open(name, _OPEN, dir_fd=top)
     try:
-        for inner in os.listdir(folder):
-            if not _is_folder(inner, folder):
+        for inner, is_inner_folder in _content(folder):
+            if not is_inner_folder:
                 os.unlink(inner, dir_fd=folder)
             elif not _was_empty(inner, folder):
                 os.chmod(inner, 0o700, dir_fd=folder)
@@ -68,5 +65,7 @@ def _was_empty(name: str, parent: int) -> bool:
     return True
 
 
-def _is_folder(name: str, parent: int) -> bool:
-    return stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode)
+def _content(folder: int) -> list[tuple[str, bool]]:
+    """The names in an open folder, and whether each is one of a folder."""
+    with os.scandir(folder) as entries:
+        return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]

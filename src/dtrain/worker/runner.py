@@ -289,6 +289,7 @@ class Runner:
         if self._asked is None or since_boot() > self._asked + CERTAIN:
             self._delivery.say(Phase.PREPARING)  # only an attempt that counts goes on
             self._check()
+        self._link.pause(0)  # nothing is begun by an agent that ends
         try:
             return launch(self.folder, self._isolation.enclosed(self.folder, plan))
         except Conflict:

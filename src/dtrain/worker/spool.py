@@ -277,11 +277,16 @@ class WorkerFolder:
         It is on the disk before it is returned, hence before it can be sent.
         """
         with self._secret_guard:
-            left = [secret for secret in self._secrets() if _STRUCK not in secret]
+            left = self._unspent()
             if not left:
                 left = [secrets.token_urlsafe(32) for _ in range(_SECRETS)]
                 write_durably(self._secret_file, "".join(f"{one}\n" for one in left).encode())
             return left[0]
+
+    def expects(self, secret: str) -> bool:
+        """Whether no attempt has taken a secret yet, nor has it been forgotten."""
+        with self._secret_guard:
+            return secret in self._unspent()
 
     def forget_secret(self, spent: str) -> None:
         """Have another next secret, if the present one is this: it can bring nothing any more."""
@@ -310,6 +315,9 @@ class WorkerFolder:
                     self._strike_out(at, len(secret))
                 at += len(secret) + 1
 
+    def _unspent(self) -> list[str]:
+        return [secret for secret in self._secrets() if _STRUCK not in secret]
+
     def _secrets(self) -> list[str]:
         """The lines of the file of secrets."""
         return (read_if_there(self._secret_file) or b"").decode("ascii", "replace").split("\n")[:-1]
@@ -320,6 +328,14 @@ class WorkerFolder:
             os.pwrite(descriptor, _STRUCK.encode() * length, at)
         finally:
             os.close(descriptor)
+
+    def uids(self) -> set[int]:
+        """The numbers of the users that its attempts run as, or would."""
+        found = set()
+        for name in os.listdir(self._attempts):  # noqa: PTH208 -- every job waits for this
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found.add(os.stat(f"{self._attempts}/{name}/{layout.TEMPORARY}").st_uid)  # noqa: PTH116
+        return found
 
     def attempts(self) -> list[AttemptFolder]:
         """The attempts on the disk, in the order of job and attempt."""
