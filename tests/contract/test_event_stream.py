@@ -99,6 +99,21 @@ def test_what_happened_while_nobody_followed_is_told_who_asks_for_it_alone(
     assert [event.id for event in taken(behind, 4)] == [*unseen, last]
 
 
+def test_follower_that_slept_meanwhile_misses_nothing(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = append(services, "first")
+    sleeper = services.events.follow(first)
+    seen = append(services, "seen")
+    assert [event.id for event in taken(sleeper, 1)] == [seen]
+    monkeypatch.setattr(services.events, "_wanted_until", 0.0)
+    missed = [append(services, f"k{n}") for n in range(3)]
+    other = services.events.follow(None)
+    last = append(services, "last")
+    assert [event.id for event in taken(other, 1)] == [last]
+    assert [event.id for event in taken(sleeper, 4)] == [*missed, last]
+
+
 def test_id_that_is_pruned_or_unknown_gets_a_reset(services: Services) -> None:
     ids = [append(services, f"k{n}") for n in range(6)]
     services.database.write(lambda connection: stored.prune(connection, 2.0, 4))

@@ -76,6 +76,18 @@ def test_enrolment_that_is_repeated_enrols_one_worker(services: Services) -> Non
     assert services.credentials.worker_of("c" * 43) == first.worker_id
 
 
+def test_worker_that_another_process_has_forgotten_can_enrol_anew(services: Services) -> None:
+    message = Hand(services).registration(credential="c" * 43)
+    first = sessions.register(services, message, credential_of=None)
+    known = services.credentials
+    assert known.worker_of("c" * 43) == first.worker_id
+    change = {"credential_hash": "forgotten"}  # whose notice is still to come
+    services.database.write(lambda one: stored_workers.update(one, first.worker_id, **change))
+    assert known.worker_of("c" * 43) == first.worker_id
+    assert known.worker_of("c" * 43, is_asked=True) is None
+    assert known.worker_of("c" * 43) is None
+
+
 def test_spent_secret_takes_no_offer(services: Services) -> None:
     first = submitted(services)
     hand = Hand(services, asks=True)

@@ -43,7 +43,7 @@ from .tries import Tries
 _SMALL_BODY = 2 * MEGABYTE
 """Bytes of a request that brings no file: messages of workers, log bytes."""
 _SMALL_FILE = MEGABYTE // 4
-"""Bytes of an upload at most that is held in memory."""
+"""Bytes of an upload at most that is held in memory, which of each form only the first can be."""
 _FORM_MEMORY = MEGABYTE
 """Bytes of all the fields of a form that are no file."""
 _FORM_PARTS = 1000
@@ -198,6 +198,7 @@ def _request_class(settings: Settings) -> type[FlaskRequest]:
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self._uploads = ExitStack()
+            self._has_upload = False
             form = self.mimetype == "multipart/form-data"
             self.max_content_length = (
                 settings.max_upload_bytes + _SMALL_BODY if form else _SMALL_BODY
@@ -205,8 +206,10 @@ def _request_class(settings: Settings) -> type[FlaskRequest]:
 
         def _get_file_stream(self, *_arguments: Any, **_options: Any) -> IO[bytes]:
             folder = str(settings.job_bundles_folder)
+            in_memory = 1 if self._has_upload else _SMALL_FILE
+            self._has_upload = True
             return self._uploads.enter_context(
-                tempfile.SpooledTemporaryFile(_SMALL_FILE, mode="w+b", dir=folder)
+                tempfile.SpooledTemporaryFile(in_memory, mode="w+b", dir=folder)
             )
 
         def close(self) -> None:

@@ -234,8 +234,9 @@ def _worker(rule: str) -> str | None:
     token = _bearer()
     if token is None:
         raise _wrong_worker_token()
-    found = services().credentials.worker_of(token)
-    enrols = found is None and rule == routes.REGISTER and _holds(WORKER_TOKEN, token)
+    registers = rule == routes.REGISTER
+    found = services().credentials.worker_of(token, is_asked=registers)
+    enrols = found is None and registers and _holds(WORKER_TOKEN, token)
     if found is None and not enrols:
         raise _wrong_worker_token()
     return found

@@ -31,17 +31,24 @@ class Credentials:
         """Worker and end of its validity, by the credential's hash."""
         mailboxes.subscribe(stored.FORGOTTEN, self._forget)
 
-    def worker_of(self, credential: str) -> str | None:
-        """The worker whose own credential this is."""
+    def worker_of(self, credential: str, *, is_asked: bool = False) -> str | None:
+        """The worker whose own credential this is.
+
+        Args:
+            credential: as it was shown.
+            is_asked: whether the database is asked in any case.
+        """
         shown, now = stored.hash_credential(credential), time.monotonic()
         worker_id, until = self._known.get(shown, (None, 0.0))
-        if now < until:
+        if now < until and not is_asked:
             return worker_id
         forgotten = self._forgotten
         with self._database.read() as connection:
             worker_id = stored.by_hash(connection, shown)
         with self._guard:
-            if worker_id is not None and forgotten == self._forgotten:
+            if worker_id is None:
+                self._known.pop(shown, None)
+            elif forgotten == self._forgotten:
                 if len(self._known) >= _MOST:
                     self._known.clear()
                 self._known[shown] = (worker_id, now + _REMEMBERED)

@@ -83,6 +83,8 @@ class EventStream:
         """Held for the ring, and for what is next and last of it."""
         self._next_place = 0
         self._last_id = 0
+        self._resuming = threading.Lock()
+        """Held by who begins to follow, until events are read again."""
         self._wanted_until = 0.0
         """Until when events are read, by the monotonic clock: for nobody it is not worth it."""
         self._progress: set[str] = set()
@@ -105,16 +107,24 @@ class EventStream:
 
     def follow(self, last_id: int | None) -> Iterator[Batch]:
         """All that happens from now on, or from behind an event on, until the server ends."""
-        was_read = self._is_wanted()
-        self._want()  # from here on no notice is passed over
-        if not was_read:
-            with self._database.read() as connection:
-                newest = stored.bounds(connection)[1]
-            with self._lock:
-                self._last_id = max(self._last_id, newest)
+        with self._resuming:
+            was_read = self._is_wanted()
+            self._want()  # from here on no notice is passed over
+            if not was_read:
+                self._resume()
         with self._lock:
             place, seen = self._next_place, self._last_id
         return self._messages(place, seen, last_id)
+
+    def _resume(self) -> None:
+        """Go on at the newest event, and have a follower that slept catch up from the table."""
+        with self._database.read() as connection:
+            newest = stored.bounds(connection)[1]
+        with self._lock:
+            if newest > self._last_id:
+                self._last_id = newest
+                self._ring.clear()
+                self._next_place += 1
 
     def _want(self) -> None:
         self._wanted_until = time.monotonic() + _WANTED
