@@ -4,6 +4,9 @@ export interface RequestContext {
   sourceElement: Element;
   request: Request;
   response: { raw: Response };
+  target: Element | null;
+  select: string | null;
+  selectOOB: string | null;
   text: string;
   fetch?: (address: string, request: Request) => Promise<Response>;
 }

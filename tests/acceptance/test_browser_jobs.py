@@ -168,6 +168,21 @@ def test_late_answer_for_the_view_before_does_not_stand_under_the_new_address(
     expect(page.locator("tr[data-job]")).to_have_count(4)
 
 
+def test_jobs_acted_on_in_a_view_that_was_left_are_told_in_the_new_one(
+    page: Page, server: RunningServer
+) -> None:
+    page.goto(f"{server.url}/?sort=oldest")
+    page.locator("#pick-2").check()
+    with held(page, re.compile("/jobs/actions")) as release:
+        page.locator(".bulk").get_by_role("button", name="Cancel").click()
+        page.locator(".tabs").get_by_role("link", name="Running").click()
+        expect(page.locator("tr[data-job]")).to_have_count(4)
+        release()
+    expect(page.locator("#outcome")).to_contain_text("It has ended already")
+    expect(page.locator("tr[data-job]")).to_have_count(4)
+    expect(page.locator(".tabs [aria-current]")).to_contain_text("Running")
+
+
 @contextmanager
 def held(page: Page, address: re.Pattern[str]) -> Iterator[Callable[[], None]]:
     """Keep requests for such an address until they are released; there has to be one then."""

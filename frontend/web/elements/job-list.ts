@@ -3,6 +3,7 @@
 // Choosing is a matter of checkboxes and works without this; here are ranges, all of a page, the
 // number that is chosen, and the question before anything is deleted.
 
+import { changed } from "../changes";
 import type { RequestContext } from "../requests";
 
 class JobList extends HTMLElement {
@@ -101,6 +102,17 @@ document.addEventListener("htmx:after:swap", () => {
     const index = [...field.options].findIndex((option) => option.defaultSelected);
     if (field !== document.activeElement) field.selectedIndex = Math.max(index, 0);
   }
+});
+
+/** Jobs of a view that has been left since: only what became of them is shown, not that view. */
+document.addEventListener("htmx:before:response", (event) => {
+  const { ctx } = (event as CustomEvent<{ ctx: RequestContext }>).detail;
+  const address = document.getElementById("chosen")?.getAttribute("hx-post");
+  if (ctx.sourceElement.id !== "chosen" || ctx.request.action === address) return;
+  ctx.target = document.getElementById("outcome");
+  ctx.select = "#outcome";
+  ctx.selectOOB = null;
+  changed("jobs");
 });
 
 /** A list that waited with its change for another view to come fetches that view, not its own. */
