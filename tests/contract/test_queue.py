@@ -58,7 +58,6 @@ def test_job_runs_and_completes(services: Services) -> None:
         "submitted",
         "claimed",
         "executing",
-        "finishing",
         "completed",
     ]
 

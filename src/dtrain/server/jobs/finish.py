@@ -76,7 +76,8 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
         if message.cause is Cause.EXITED and job.phase is Phase.PREPARING:
             # It has run, for too short a time to be told.
             job = advanced(connection, job, Moved(Phase.EXECUTING), now)
-        job = advanced(connection, job, EndReported(), now)
+        if job.status is Status.PENDING or not _is_complete(_answer(connection, attempt)):
+            job = advanced(connection, job, EndReported(), now)
         notice(connection, claim.topic(attempt.worker_id))
         return settle_held(connection, job, attempt, now)
 
