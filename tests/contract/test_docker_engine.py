@@ -52,6 +52,21 @@ def test_engine_that_keeps_containers_may_be_restarted(
     assert (record.cause, record.exit_code) == (Cause.EXITED, 7)
 
 
+def test_what_is_said_beside_a_container_begins_a_line(
+    doomed: Bench, engine_to_kill: TestEngine
+) -> None:
+    engine_to_kill.end()
+    engine_to_kill.start("--live-restore")
+    running = doomed.start("import time; print('50 %', end='', flush=True); time.sleep(4); print()")
+    wait_for_log(running.folder, b"50 %")
+    engine_to_kill.end()
+    wait_for_log(running.folder, b"The job waits for it.\n")
+    engine_to_kill.start("--live-restore")
+    assert ended(running).exit_code == 0
+    first, second = running.folder.log.read_text().splitlines()[:2]
+    assert (first, second[:8]) == ("50 %", "There is")
+
+
 def test_shim_may_be_killed_while_the_engine_is_away(
     doomed: Bench, engine_to_kill: TestEngine
 ) -> None:

@@ -23,9 +23,12 @@ from .containers import left_containers
 OWNERS = {"AWS_SECRET_ACCESS_KEY": "for-the-owner-alone", "SOURCE_DATE_EPOCH": "3"}
 """Variables of the machine that are no job's to know."""
 COUNTS = (
-    "import time\nfor n in range(%d):\n    print('line', n, flush=True)\n    time.sleep(0.02)\n"
+    "import time\n"
+    "for n in range(%d):\n"
+    "    print(f'line {n}\\n', end='', flush=True)\n"
+    "    time.sleep(0.02)\n"
 )
-"""A job that writes so many lines."""
+"""A job that writes so many lines, each at once, so that nothing is said in the middle of one."""
 
 
 class Bench:

@@ -98,6 +98,8 @@ class StandIn:
         """Bytes of the attempt's log that are not the container's."""
         self._received = max(size - self._others, 0)
         """Bytes of the container's log that are in the attempt's."""
+        self._is_in_line = False
+        """Whether what it wrote last was no whole line."""
         self._is_doubtful = False
         """Whether the engine went away while the container ran."""
         self._wish: str | None = None
@@ -141,6 +143,9 @@ class StandIn:
 
         It is counted before it is said: who is killed in between has a line twice, and loses none.
         """
+        if self._is_in_line:
+            self._is_in_line = False
+            line = f"\n{line}"
         with contextlib.suppress(OSError):
             self._others += len(line.encode(errors="replace")) + 1
             if self._begun.exists():
@@ -277,6 +282,8 @@ class StandIn:
                 skipped -= len(piece) - len(new)
                 write_all(1, new)
                 self._received += len(new)
+                if new:
+                    self._is_in_line = not new.endswith(b"\n")
 
     def _outcome(self, state: dict[str, Any]) -> dict[str, Any]:
         code = state["ExitCode"]
