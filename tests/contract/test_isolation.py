@@ -162,7 +162,7 @@ def test_job_sees_and_writes_nothing_but_its_own(lab: Lab, tmp_path: Path) -> No
     seen = json.loads(log)
     assert seen["read"] == []
     assert seen["written"] == [str(path) for path in own]
-    assert seen["uid"] == seen["gid"] != other.folder.uid
+    assert seen["uid"] == seen["gid"] != other.folder.tmp.stat().st_uid
     assert 0 not in seen["groups"]
     assert seen["pids"] == ["1", "2"]
     assert seen["status"] == ["CapEff:\t0000000000000000", "NoNewPrivs:\t1"]

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from dtrain.protocol.errors import Conflict, DTrainError, Unavailable
 
 from .jobs import claim, finish, presence
+from .jobs.advancing import advanced
 from .rules.leases import GIVE_UP, LEASE, PATIENCE
-from .rules.lifecycle import OutOfReach, RetryDue, advance, is_due
+from .rules.lifecycle import OutOfReach, RetryDue, is_due
 from .store import attempts, jobs
 from .store.due import due
 
@@ -130,9 +131,7 @@ def _out_of_reach(connection: sa.Connection, job_id: int, number: int, now: floa
         return
     if attempt.state not in attempts.HOLDING or attempt.lease_until >= now:
         return
-    transition = advance(job, OutOfReach(), now)
-    if transition is not None:
-        jobs.apply(connection, transition, now)
+    advanced(connection, job, OutOfReach(), now)
 
 
 def _give_up(connection: sa.Connection, job_id: int, number: int, now: float) -> None:
@@ -162,6 +161,4 @@ def _retry_due(connection: sa.Connection, job_id: int, now: float) -> None:
     job = jobs.lock(connection, job_id)
     if job is None or not is_due(job.not_before, now):
         return
-    transition = advance(job, RetryDue(), now)
-    if transition is not None:
-        jobs.apply(connection, transition, now)
+    advanced(connection, job, RetryDue(), now)

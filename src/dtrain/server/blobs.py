@@ -196,7 +196,7 @@ class BlobStore:
 
     def _keep(self, temporary: Path, sha256: str, size: int) -> Path:
         place = self._place(sha256)
-        if not (size <= _COMPARED and self._is_there(place, temporary)):
+        if not (size <= _COMPARED and self._was_renewed(place, temporary)):
             sync(temporary)
             place.parent.mkdir(exist_ok=True)
             temporary.replace(place)
@@ -204,8 +204,8 @@ class BlobStore:
         sync(self._folder)  # always: another receiver may have made the parent just now
         return place
 
-    def _is_there(self, place: Path, temporary: Path) -> bool:
-        """Whether a blob is there, and whole; it is taken for one that was received just now."""
+    def _was_renewed(self, place: Path, temporary: Path) -> bool:
+        """Take a blob that is there, and whole, for what was received; whether there is one."""
         try:
             if place.read_bytes() != temporary.read_bytes():
                 return False

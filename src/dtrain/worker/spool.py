@@ -92,11 +92,6 @@ class AttemptFolder:
         return [self.work, self.venv, self.output, self.checkpoints, self.home, self.tmp]
 
     @property
-    def uid(self) -> int:
-        """The number of the user that the job runs as, or would."""
-        return self.tmp.stat().st_uid
-
-    @property
     def group(self) -> dict[str, str]:
         """The control group that its plan names; empty if it has none, or no plan yet."""
         plan = _load(self.path / layout.PLAN, PlannedGroup)

@@ -25,6 +25,8 @@ from dtrain.server.store import attempts, job_views, jobs, offers, workers
 from dtrain.server.store.attempts import Attempt
 from dtrain.server.store.database import notice
 
+from .advancing import advanced
+
 ANSWER_TIME = 8.0
 """Seconds for which an answer from a worker's page waits for the worker."""
 
@@ -93,9 +95,7 @@ def offer(
             _end_without_bundle(connection, state, now)
             continue
         offers.insert(connection, job_id, worker_id, now)
-        transition = advance(state, Offered(), now)
-        if transition is not None:
-            jobs.apply(connection, transition, now)
+        advanced(connection, state, Offered(), now)
     return offers.open_of_worker(connection, worker_id)
 
 
@@ -186,9 +186,7 @@ def _close_offers(connection: sa.Connection, job_id: int, now: float) -> None:
     if state is None or state.phase is not Phase.OFFERED:
         return
     if not offers.open_of_job(connection, job_id):
-        transition = advance(state, OffersGone(), now)
-        if transition is not None:
-            jobs.apply(connection, transition, now)
+        advanced(connection, state, OffersGone(), now)
 
 
 def _claim(

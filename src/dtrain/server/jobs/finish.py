@@ -10,20 +10,14 @@ import sqlalchemy as sa
 from dtrain.protocol.errors import Conflict, Invalid
 from dtrain.protocol.states import Cause, Phase, Status
 from dtrain.protocol.worker_messages import Finish, FinishAnswer
-from dtrain.server.rules.lifecycle import (
-    EndReported,
-    Finished,
-    Happening,
-    JobState,
-    Moved,
-    advance,
-)
+from dtrain.server.rules.lifecycle import EndReported, Finished, JobState, Moved
 from dtrain.server.rules.records import last_record
 from dtrain.server.store import artifacts, attempts, checkpoints, jobs, workers
 from dtrain.server.store.attempts import Attempt
 from dtrain.server.store.database import notice
 
 from . import claim, records
+from .advancing import advanced
 from .appending import append, piece
 from .fencing import AttemptRef, owned, stale
 
@@ -76,20 +70,13 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
         if message.cause is Cause.EXITED and job.phase is Phase.PREPARING:
             # It has run, for too short a time to be told.
             job = advanced(connection, job, Moved(Phase.EXECUTING), now)
-        if job.status is Status.PENDING or not _is_complete(_answer(connection, attempt)):
+        answer = _answer(connection, attempt)
+        if job.status is Status.PENDING or not _is_complete(answer):
             job = advanced(connection, job, EndReported(), now)
         notice(connection, claim.topic(attempt.worker_id))
-        return settle_held(connection, job, attempt, now)
+        return settle_held(connection, job, attempt, now) if _is_complete(answer) else answer
 
     return services.database.write(work)
-
-
-def advanced(
-    connection: sa.Connection, job: JobState, happening: Happening, now: float
-) -> JobState:
-    """Store what a happening makes of a job; gives it as it is then."""
-    transition = advance(job, happening, now)
-    return job if transition is None else jobs.apply(connection, transition, now)
 
 
 def settle(
@@ -136,11 +123,9 @@ def settle_held(
     if is_late:
         return answer
     if counts:
-        transition = advance(job, Finished(attempt.finish, _incomplete(answer)), now)
-        if transition is not None:
-            after = jobs.apply(connection, transition, now)
-            if after.status is Status.COMPLETED:
-                checkpoints.drop(connection, job.id, now)
+        job = advanced(connection, job, Finished(attempt.finish, _incomplete(answer)), now)
+        if job.status is Status.COMPLETED:
+            checkpoints.drop(connection, job.id, now)
     attempts.end(connection, attempt, now)
     return msgspec.structs.replace(answer, applied=True)
 

@@ -7,11 +7,12 @@ import sqlalchemy as sa
 from dtrain.protocol.states import Phase
 from dtrain.protocol.worker_messages import AttemptReport, Command, Poll
 from dtrain.server.rules.leases import LEASE, UNLISTED
-from dtrain.server.rules.lifecycle import JobState, Lost, NeverStarted, Returned, advance
+from dtrain.server.rules.lifecycle import JobState, Lost, NeverStarted, Returned
 from dtrain.server.rules.usage import is_due
 from dtrain.server.store import attempt_samples, attempts, jobs
 from dtrain.server.store.attempts import Attempt
 
+from .advancing import advanced
 from .fencing import owns
 
 
@@ -122,9 +123,7 @@ def give_up(
     """
     job = jobs.lock(connection, attempt.job_id)
     if job is not None and job.attempt == attempt.number:
-        transition = advance(job, Lost() if started else NeverStarted(), now)
-        if transition is not None:
-            jobs.apply(connection, transition, now)
+        advanced(connection, job, Lost() if started else NeverStarted(), now)
     if may_return:
         attempts.update(connection, attempt, state="lost")
     else:
@@ -139,9 +138,7 @@ def _renew(
         return
     returning = attempt.state == "lost" or job.phase is Phase.UNREACHABLE
     if returning:
-        transition = advance(job, Returned(report.phase), now)
-        if transition is not None:
-            jobs.apply(connection, transition, now)
+        advanced(connection, job, Returned(report.phase), now)
     sampled_at = attempt.sampled_at
     if report.usage is not None and is_due(attempt.claimed_at, sampled_at, now):
         attempt_samples.add(connection, attempt.job_id, attempt.number, report.usage, now)

@@ -24,9 +24,10 @@ from dtrain.server.store import artifacts, attempts, jobs, logs
 from dtrain.server.store.attempts import Attempt
 from dtrain.server.store.database import notice
 
+from .advancing import advanced
 from .appending import append, piece
 from .fencing import AttemptRef, current, owned, stale
-from .finish import advanced, settle_held
+from .finish import settle_held
 
 if TYPE_CHECKING:
     from dtrain.server.services import Services
