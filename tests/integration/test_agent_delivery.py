@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.attempts import not_refilled
 from support.fake_server import Attempt, FakeServer, fails, fake_server
 
 from dtrain.client.transport import Transport
@@ -49,7 +50,8 @@ def delivery(server: FakeServer, attempt: Attempt, folder: AttemptFolder) -> Ite
     link = Link(Transport(server.url), threading.Event(), lambda _: None)
     link.credential = "credential"
     server.credentials.add("credential")
-    made = Delivery(folder, link, AttemptRef(1, 1, attempt.secret))
+    refill = not_refilled(WorkerFolder(folder.path.parents[1]))
+    made = Delivery(folder, link, AttemptRef(1, 1, attempt.secret), refill)
     yield made
     made.close()
 

@@ -19,6 +19,7 @@ from support.agents import (
     job_process,
     start_agent,
 )
+from support.attempts import not_refilled
 from support.disks import fill, small_disk_at
 from support.fake_server import (
     TOKEN,
@@ -195,7 +196,8 @@ def taken_up(home: Path, server: FakeServer, make: type[AttemptFolder]) -> Runne
     link.credential = next(iter(server.credentials))
     bundles, isolation = BundleCache(folder.path / "bundles"), not_isolated(folder)
     attempt = make(left.path, record)
-    return Runner(attempt, link, Absent("fake"), bundles, isolation, 30, lambda _: None)
+    refill = not_refilled(folder)
+    return Runner(attempt, link, Absent("fake"), bundles, isolation, 30, lambda _: None, refill)
 
 
 def test_end_is_not_lost_for_want_of_descriptors(tmp_path: Path, server: FakeServer) -> None:
@@ -261,7 +263,16 @@ def test_worker_that_is_short_of_something_polls_again(
     with (tmp_path / "console").open("w") as out:
         console = Console(out)
         attempts = Short(
-            folder, link, {}, lambda: False, [], not_isolated(folder), 30.0, console, lambda: None
+            folder,
+            link,
+            {},
+            lambda: False,
+            [],
+            not_isolated(folder),
+            30.0,
+            console,
+            lambda: None,
+            lambda: None,
         )
         pythons = Pythons(Shared(folder.path), Path(sys.executable), os.environ, may_fetch=False)
         search = PythonSearch(pythons, os.environ)
@@ -391,9 +402,17 @@ def attempts(
     )
     executors = {Executor.VENV: make_executor("fake", host)}
     with (tmp_path / "console").open("w") as out:
-        isolation, console = not_isolated(folder), Console(out)
         found = Attempts(
-            folder, link, executors, lambda: False, [], isolation, 30.0, console, lambda: None
+            folder,
+            link,
+            executors,
+            lambda: False,
+            [],
+            not_isolated(folder),
+            30.0,
+            Console(out),
+            lambda: None,
+            lambda: None,
         )
         yield found
         stop.set()

@@ -6,14 +6,17 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 
 from dtrain.protocol.messages import BundleInfo
 from dtrain.protocol.spec import JobSpec
 from dtrain.protocol.worker_messages import Assignment
+from dtrain.worker.console import Console
 from dtrain.worker.executors.base import Plan, Step
 from dtrain.worker.launcher import Running, adopt, kill_rest, launch
 from dtrain.worker.records import ExitRecord
+from dtrain.worker.refill import Refill
 from dtrain.worker.spool import AttemptFolder, WorkerFolder
 
 from .processes import PATIENCE, wait_for
@@ -107,3 +110,8 @@ def _numbers(content: bytes, start: bytes) -> Iterator[int]:
     for line in content.splitlines():
         if line.startswith(start):
             yield int(line.removeprefix(start))
+
+
+def not_refilled(worker: WorkerFolder) -> Refill:
+    """Asks for no further job with an end."""
+    return Refill(worker, lambda: None, lambda *_: None, Console(StringIO()))

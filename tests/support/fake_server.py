@@ -104,6 +104,8 @@ class FakeServer(ThreadingHTTPServer):
         self.credentials: set[str] = set()
         self.registered: list[Register] = []
         self.polls: list[Poll] = []
+        self.claims: list[str] = []
+        """The secrets that jobs were asked for with, together with ends."""
         self.left: list[Leave] = []
         self.requests: list[str] = []
         self.waiting: list[Waiting] = []
@@ -341,7 +343,9 @@ class FakeServer(ThreadingHTTPServer):
             known = listed[command.job_id, command.attempt].phase is Phase.CANCELLING
             news = news or command.action == "stale" or command.at_once or not known
         asks = message.asks and not self.forces_assignments
-        assignment = None if asks or message.draining else self._assign(message)
+        assignment = None
+        if not (asks or message.draining):
+            assignment = self._assign(message.next_secret, message.capacity.slots)
         news = news or assignment is not None
         if message.asks:
             news = news or {offer.job_id for offer in self.offered} != set(message.offers)
@@ -357,14 +361,14 @@ class FakeServer(ThreadingHTTPServer):
         )
         return answer, news
 
-    def _assign(self, message: Poll) -> Assignment | None:
+    def _assign(self, secret: str, slots: int) -> Assignment | None:
         for attempt in self.attempts.values():
-            if attempt.secret == message.next_secret:
+            if attempt.secret == secret:
                 return None if attempt.finishes else attempt.assignment
         taken = sum(not (attempt.finishes or attempt.stale) for attempt in self.attempts.values())
-        if not self.waiting or taken >= message.capacity.slots:
+        if not self.waiting or taken >= slots:
             return None
-        return self._claim(self.waiting[0], message.next_secret)
+        return self._claim(self.waiting[0], secret)
 
     def _claim(self, waiting: Waiting, secret: str) -> Assignment:
         self.waiting.remove(waiting)
@@ -408,7 +412,7 @@ class FakeServer(ThreadingHTTPServer):
 
     def _finish(self, attempt: Attempt, message: Finish) -> FinishAnswer:
         start, tail = message.log_bytes - len(message.log_tail), message.log_tail
-        message = msgspec.structs.replace(message, log_tail=b"")
+        claim, message = message.claim, msgspec.structs.replace(message, log_tail=b"", claim=None)
         if attempt.finishes and attempt.finishes[0] != message:
             raise Problem(409, "different")
         if not attempt.finishes and start <= len(attempt.log):
@@ -417,9 +421,16 @@ class FakeServer(ThreadingHTTPServer):
         gap = len(attempt.log) if len(attempt.log) < message.log_bytes else None
         missing = [one.path for one in message.artifacts if one.path not in attempt.artifacts]
         attempt.applied = gap is None and not missing
+        brought = None
+        if claim is not None and attempt.applied and claim.session == self.session:
+            self.claims.append(claim.secret)
+            brought = self._assign(claim.secret, self.polls[-1].capacity.slots)
         self.changed.notify_all()
         return FinishAnswer(
-            applied=attempt.applied, missing_log_from=gap, missing_artifacts=missing
+            applied=attempt.applied,
+            missing_log_from=gap,
+            missing_artifacts=missing,
+            assignment=brought,
         )
 
     def _attempt(self, asked: Exchange, job_id: int, number: int) -> Attempt:

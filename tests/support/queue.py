@@ -17,6 +17,7 @@ from dtrain.protocol.worker_messages import (
     PROTOCOL,
     Assignment,
     AttemptReport,
+    Claim,
     Finish,
     FinishAnswer,
     Poll,
@@ -161,13 +162,18 @@ class Hand:
             self.take(answer.assignment)
         return answer
 
-    def take(self, assignment: Assignment) -> None:
-        """Put an assignment on the list."""
+    def take(self, assignment: Assignment, secret: str | None = None) -> None:
+        """Put an assignment on the list; it came by the secret of a claim, or by the next one."""
         key = (assignment.job_id, assignment.attempt)
         self.attempts[key] = AttemptReport(
-            job_id=key[0], attempt=key[1], secret=self.secret, phase=Phase.EXECUTING
+            job_id=key[0], attempt=key[1], secret=secret or self.secret, phase=Phase.EXECUTING
         )
-        self.secret = secrets.token_urlsafe(32)
+        if secret is None:
+            self.secret = secrets.token_urlsafe(32)
+
+    def claim(self) -> Claim:
+        """What asks for the next job with the end of one."""
+        return Claim(session=self.session, secret=secrets.token_urlsafe(32))
 
     def run_next(self) -> AttemptRef:
         """Poll, expecting a job."""
@@ -188,9 +194,12 @@ class Hand:
         """Report the end of an attempt; with exit code 0 unless something else is said."""
         if cause is Cause.EXITED and not rest.get("signal"):
             rest.setdefault("exit_code", 0)
-        answer = finishing.finish(self.services, ref, Finish(cause=cause, **rest))
+        message = Finish(cause=cause, **rest)
+        answer = finishing.finish(self.services, ref, message)
         if answer.applied:
             self.attempts.pop((ref.job_id, ref.attempt), None)
+        if answer.assignment is not None and message.claim is not None:
+            self.take(answer.assignment, message.claim.secret)
         return answer
 
     def registration(self, **changes: Any) -> Register:

@@ -23,6 +23,7 @@ from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause, OnStop, Phase, Status
 from dtrain.protocol.worker_messages import (
     Assignment,
+    Claim,
     Leave,
     OfferReply,
     PhaseReport,
@@ -201,7 +202,7 @@ class Queue(RuleBasedStateMachine):
         for run in self._one_of_runs(which):
             run.come_to_end(ENDS[how % len(ENDS)])
             for _ in range(which % 3):
-                run.tell_end(self._way(run))
+                self._tell_end(run, heard=how % 3 > 0)
             if run.recorded:
                 run.tell_another_end(self._way(run))
 
@@ -275,12 +276,12 @@ class Queue(RuleBasedStateMachine):
         workers.resume(self.server, hand.id)
         for job_id in self._poll(hand):
             self._answer_offer(hand, job_id, accept=True, heard=True)
-        for run in self.runs:
+        for run in list(self.runs):
             if run.hand is hand and run.key in hand.attempts:
                 run.come_to_end(ENDS[0])
                 run.send_log(self._way(run), 0, len(run.log))
                 run.send_files(self._way(run))
-                run.tell_end(self._way(run))
+                self._tell_end(run)
 
     # The parts.
 
@@ -333,6 +334,20 @@ class Queue(RuleBasedStateMachine):
             if heard:
                 self._take(hand, answer.assignment)
 
+    def _tell_end(self, run: Run, *, heard: bool = True) -> None:
+        """Report an end, and ask for the next job with it."""
+        hand, secret = run.hand, run.next_secret
+        claim = Claim(session=hand.session, secret=secret)
+        brought = run.tell_end(self._way(run), claim)
+        self.told["answer of an end with a job lost"] += brought is not None and not heard
+        if brought is None:
+            return
+        assert not hand.asks, "an owner was not asked"
+        assert hand.id not in self.away, "a job was given to a worker that had left"
+        self._promise(secret, brought)
+        if heard and (brought.job_id, brought.attempt) not in [one.key for one in self.runs]:
+            self._take(hand, brought, secret)
+
     def _forget(self, hand: Hand) -> None:
         """An operator takes a worker from the list; it enrols anew, as another."""
         workers.forget(self.server, hand.id, force=True)
@@ -346,8 +361,8 @@ class Queue(RuleBasedStateMachine):
         earlier = self.promised.setdefault(secret, assignment)
         assert earlier == assignment, "one claim was answered in two ways"
 
-    def _take(self, hand: Hand, assignment: Assignment) -> None:
-        hand.take(assignment)
+    def _take(self, hand: Hand, assignment: Assignment, secret: str | None = None) -> None:
+        hand.take(assignment, secret)
         key = (assignment.job_id, assignment.attempt)
         assert key not in [run.key for run in self.runs], "an attempt was given away twice"
         run = Run(hand, hand.ref(*key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import msgspec
 
 from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause
-from dtrain.protocol.worker_messages import ArtifactInfo, Finish
+from dtrain.protocol.worker_messages import ArtifactInfo, Assignment, Claim, Finish
 from dtrain.server.jobs import finish, report
 from dtrain.server.jobs.fencing import AttemptRef
 from dtrain.server.services import Services
@@ -59,6 +60,8 @@ class Run:
     end: Finish | None = None
     recorded: bool = False
     """Whether the server has acknowledged the end."""
+    next_secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    """With which the next job is asked for, as often as the end is told."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -112,11 +115,11 @@ class Run:
                 assert answer.code == "stale"
                 assert not (self.recorded and way.is_known), "a file of a recorded end was refused"
 
-    def tell_end(self, way: Way) -> None:
-        """Report the end, if there is one, for the first time or once more."""
+    def tell_end(self, way: Way, claim: Claim | None) -> Assignment | None:
+        """Report the end, if there is one, for the first time or once more; what a claim brings."""
         if self.end is None:
-            return
-        end = self.end
+            return None
+        end = msgspec.structs.replace(self.end, claim=claim)
         answer = outcome(lambda: finish.finish(way.server, self.ref, end))
         if isinstance(answer, Conflict):
             assert answer.code == "stale"
@@ -126,6 +129,7 @@ class Run:
             self.recorded = True
         if isinstance(answer, Conflict) or answer.applied:
             self.hand.attempts.pop(self.key, None)
+        return None if isinstance(answer, Conflict) else answer.assignment
 
     def tell_another_end(self, way: Way) -> None:
         """Report an end again, but another one."""

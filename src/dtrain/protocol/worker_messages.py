@@ -272,6 +272,14 @@ class KeptGenerations(Answer, frozen=True, kw_only=True):
     """Bytes that a generation may have."""
 
 
+class Claim(Ask, frozen=True, kw_only=True):
+    """A worker wants another job in the place of the one that has ended there."""
+
+    session: Number
+    secret: Secret
+    """Of the attempt that this may bring, as `next_secret` of a poll; of no poll the same."""
+
+
 LONGEST_TAIL = 1 << 16
 """Bytes of a log at most that come with the end."""
 
@@ -295,6 +303,8 @@ class Finish(Ask, frozen=True, kw_only=True):
     log_tail: Annotated[bytes, msgspec.Meta(max_length=LONGEST_TAIL)] = b""
     """The last of these bytes, as many as come with this; in repetitions there may be others."""
     artifacts: list[ArtifactInfo] = msgspec.field(default_factory=list)
+    claim: Claim | None = None
+    """Asks for the next job; in repetitions it may be another. None leaves that to the polls."""
 
 
 class FinishAnswer(Answer, frozen=True, kw_only=True):
@@ -304,6 +314,8 @@ class FinishAnswer(Answer, frozen=True, kw_only=True):
     missing_log_from: int | None = None
     """The offset from which log bytes are missing."""
     missing_artifacts: list[str] = msgspec.field(default_factory=list)
+    assignment: Assignment | None = None
+    """What a claim brings, once the end is applied."""
 
 
 class Leave(Ask, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from dtrain.protocol.worker_messages import (
 
 from .jobs import claim, presence
 from .rules.leases import LEASE, is_away
+from .rules.scheduling import Candidate
 from .store import attempts as stored_attempts
 from .store import events as stored_events
 from .store import page_answers, worker_samples
@@ -154,7 +155,8 @@ def _nothing(message: Poll) -> _Found:
 def _find(connection: sa.Connection, row: stored.WorkerRow, message: Poll, now: float) -> _Found:
     worker_id = row.id
     commands, new_commands = presence.commands(connection, worker_id, message)
-    free = free_of(message.capacity, stored_attempts.taken_of(connection, worker_id))
+    taken = stored_attempts.taken_of(connection, worker_id)
+    free = free_of(message.capacity, [one.request for one in taken])
     claimed = stored_attempts.by_secret(connection, worker_id, message.next_secret)
     assignment = None if message.draining else claim.repeated(connection, claimed)
     is_spent = claim.is_spent(claimed)
@@ -166,7 +168,8 @@ def _find(connection: sa.Connection, row: stored.WorkerRow, message: Poll, now: 
     elif message.asks:
         offers = claim.offer(connection, worker_id, message, free, now)
     elif assignment is None and not is_spent:
-        assignment = claim.assign(connection, worker_id, message, free, now)
+        candidate = Candidate(worker_id=worker_id, capacity=message.capacity, free=free)
+        assignment = claim.assign(connection, candidate, message.next_secret, now)
     answers: list[PageAnswer] = []
     if message.answer_on_page:
         answers = page_answers.unsettled(connection, worker_id, now - claim.ANSWER_TIME)
@@ -180,7 +183,9 @@ def _find(connection: sa.Connection, row: stored.WorkerRow, message: Poll, now: 
     )
     if takes_none:
         free = msgspec.structs.replace(free, slots=0)  # a new job must wake another worker
-    news = new_commands or is_spent or assignment is not None or row.draining != message.draining
+    # What has begun since the poll was sent can be told of its cancel by the next one alone.
+    news = new_commands or presence.has_unlisted_cancel(message, taken)
+    news = news or is_spent or assignment is not None or row.draining != message.draining
     news = news or sorted(offers) != sorted(message.offers)
     news = news or not {answer.id for answer in answers} <= set(message.answers)
     return _Found(answer, is_idle=not news, free=free)

@@ -124,6 +124,7 @@ class Agent:
             isolation,
             config.checkpoint_interval,
             console,
+            lambda: self._poller.taking_session,
             self._note_gone,
         )
         unheld = isolation.unheld_memory(has_containers=containers is not None)

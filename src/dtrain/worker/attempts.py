@@ -21,6 +21,7 @@ from .executors.base import Executor
 from .isolation import Isolation
 from .link import Link
 from .needs import may_be_contained
+from .refill import Refill
 from .runner import Runner
 from .spool import AttemptFolder, WorkerFolder
 from .supervision import note_answer
@@ -43,6 +44,7 @@ class Attempts:
         isolation: keeps them within their limits and apart.
         checkpoint_interval: seconds from one checkpoint of a job to the next, at least.
         console: told of every start and end.
+        session: in which further jobs are taken with the ends of others; None while none are.
         on_change: called after an attempt has gone.
     """
 
@@ -56,6 +58,7 @@ class Attempts:
         isolation: Isolation,
         checkpoint_interval: float,
         console: Console,
+        session: Callable[[], int | None],
         on_change: Callable[[], None],
     ) -> None:
         self._folder = folder
@@ -67,6 +70,7 @@ class Attempts:
         self._checkpoint_interval = checkpoint_interval
         self._console = console
         self._on_change = on_change
+        self._refill = Refill(folder, session, self.begin, console)
         self._bundles = BundleCache(folder.path / "bundles")
         self._guard = threading.Lock()
         self._runners: dict[Key, Runner] = {}
@@ -193,6 +197,7 @@ class Attempts:
             self._isolation,
             self._checkpoint_interval,
             self._ended,
+            self._refill,
             asked,
         )
         self._runners[_key(attempt)] = runner

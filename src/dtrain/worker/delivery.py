@@ -10,12 +10,19 @@ import msgspec
 
 from dtrain.protocol.errors import DTrainError, Invalid, Refused
 from dtrain.protocol.states import Phase
-from dtrain.protocol.worker_messages import LONGEST_TAIL, ArtifactInfo, Finish, FinishAnswer
+from dtrain.protocol.worker_messages import (
+    LONGEST_TAIL,
+    ArtifactInfo,
+    Claim,
+    Finish,
+    FinishAnswer,
+)
 
 from . import artifacts
 from .link import AttemptRef, Link
 from .log_uploader import LogUploader
 from .patience import StaleAttempt, Superseded
+from .refill import Refill
 from .spool import AttemptFolder
 
 log = logging.getLogger(__name__)
@@ -33,12 +40,14 @@ class Delivery:
         folder: of the attempt.
         link: to the server.
         ref: names the attempt to it.
+        refill: asks for the next job with the end.
     """
 
-    def __init__(self, folder: AttemptFolder, link: Link, ref: AttemptRef) -> None:
+    def __init__(self, folder: AttemptFolder, link: Link, ref: AttemptRef, refill: Refill) -> None:
         self._folder = folder
         self._link = link
         self._ref = ref
+        self._refill = refill
         self._log = LogUploader(folder, partial(link.append_log, ref))
         self._log_pauses_until = 0.0
         self._sends_tail = True
@@ -99,7 +108,7 @@ class Delivery:
         while self.finish is not None and not self.reported:
             end = self._with_tail(self.finish)
             try:
-                answer = self._link.finish(self._ref, end)
+                answer = self._refill.told(partial(self._tell, end))
             except Superseded:
                 raise
             except StaleAttempt:
@@ -121,6 +130,9 @@ class Delivery:
             self.reported = answer.applied and not sent
             if not (answer.applied or sent):
                 self._link.pause(REPEAT_PAUSE)
+
+    def _tell(self, end: Finish, claim: Claim | None) -> FinishAnswer:
+        return self._link.finish(self._ref, msgspec.structs.replace(end, claim=claim))
 
     def _with_tail(self, finish: Finish) -> Finish:
         """An end with what is left of the log, if that is little."""

@@ -114,6 +114,12 @@ class Poller:
         """Join the server, and poll it until the link is stopped."""
         self._thread.start()
 
+    @property
+    def taking_session(self) -> int | None:
+        """The session, while jobs are taken that nobody is asked about; else None."""
+        takes_none = self.draining or self._drained or self._stuck or self.acceptance is not None
+        return None if takes_none else self.session
+
     def decide(self, offer: Offer, accept: bool, reason: str | None) -> None:
         """Tell the server the owner's word on an offer; an accepted job starts.
 

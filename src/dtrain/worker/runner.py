@@ -38,6 +38,7 @@ from .patience import StaleAttempt, Stopped, Superseded
 from .preparation import make_ready
 from .processes import Process, descendants
 from .records import ExitRecord
+from .refill import Refill
 from .restoration import restore
 from .shortage import PASSING, starting_thread
 from .spool import AttemptFolder
@@ -71,6 +72,7 @@ class Runner:
         isolation: keeps the attempt within its limits and apart.
         checkpoint_interval: seconds from one generation of its checkpoint to the next, at least.
         on_end: called with this runner when its thread ends, whatever became of the attempt.
+        refill: asks for the next job with the end of this one.
         asked: when the server was asked for what it answered with the attempt, in seconds since
             the machine's start; None for one that an earlier agent has left.
     """
@@ -84,6 +86,7 @@ class Runner:
         isolation: Isolation,
         checkpoint_interval: float,
         on_end: Callable[[Runner], None],
+        refill: Refill,
         asked: float | None = None,
     ) -> None:
         self.folder = folder
@@ -94,7 +97,7 @@ class Runner:
         self._bundles = bundles
         self._isolation = isolation
         self._on_end = on_end
-        self._delivery = Delivery(folder, link, self._ref)
+        self._delivery = Delivery(folder, link, self._ref, refill)
         self._checkpoints = Checkpoints(folder, link, self._ref, checkpoint_interval, self.forget)
         self._guard = threading.Lock()
         self._telling = threading.Lock()

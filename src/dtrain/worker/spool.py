@@ -208,6 +208,10 @@ class WorkerFolder:
         self._attempts = self.path / "attempts"
         self._secret_file = str(self.path / "next_secrets")
         self._secret_guard = threading.Lock()
+        self._next_secret: str | None = None
+        """What `next_secret` has said last."""
+        self._lent_secrets: set[str] = set()
+        """Those that are asked with elsewhere now."""
         self._lock: int | None = None
         for folder in (self.path, self.environments, self._attempts):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -272,11 +276,25 @@ class WorkerFolder:
         It is on the disk before it is returned, hence before it can be sent.
         """
         with self._secret_guard:
-            left = self._unspent()
-            if not left:
-                left = [secrets.token_urlsafe(32) for _ in range(_SECRETS)]
-                write_durably(self._secret_file, "".join(f"{one}\n" for one in left).encode())
-            return left[0]
+            free = self._free_secrets(1)
+            if self._next_secret not in free:
+                self._next_secret = free[0]
+            return self._next_secret
+
+    def lend_secret(self) -> str:
+        """Another secret than the next, for what else may bring an attempt until `take_back`.
+
+        It is on the disk, too. Unless an attempt takes it, it is one of those to come.
+        """
+        with self._secret_guard:
+            lent = self._free_secrets(2)[-1]
+            self._lent_secrets.add(lent)
+            return lent
+
+    def take_back(self, lent: str) -> None:
+        """Nothing is asked with a secret any more that was lent."""
+        with self._secret_guard:
+            self._lent_secrets.discard(lent)
 
     def expects(self, secret: str) -> bool:
         """Whether no attempt has taken a secret yet, nor has it been forgotten."""
@@ -309,6 +327,14 @@ class WorkerFolder:
                 if secret in taken:
                     self._strike_out(at, len(secret))
                 at += len(secret) + 1
+
+    def _free_secrets(self, least: int) -> list[str]:
+        """So many secrets at least that nothing else is asked with now."""
+        left = self._unspent()
+        if len(left) - len(self._lent_secrets) < least:
+            left += [secrets.token_urlsafe(32) for _ in range(_SECRETS)]
+            write_durably(self._secret_file, "".join(f"{one}\n" for one in left).encode())
+        return [secret for secret in left if secret not in self._lent_secrets]
 
     def _unspent(self) -> list[str]:
         return [secret for secret in self._secrets() if _STRUCK not in secret]

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from dtrain.protocol.errors import Conflict, NotFound
 from dtrain.protocol.resources import Free, fits, free_of, request_of
 from dtrain.protocol.states import Phase, Status
-from dtrain.protocol.worker_messages import Assignment, Offer, OfferReply, Poll
+from dtrain.protocol.worker_messages import Assignment, Claim, Offer, OfferReply, Poll
 from dtrain.server.rules.leases import LEASE
 from dtrain.server.rules.lifecycle import (
     BundleLost,
@@ -56,21 +56,45 @@ def is_spent(attempt: Attempt | None) -> bool:
 
 
 def assign(
-    connection: sa.Connection, worker_id: str, message: Poll, free: Free, now: float
+    connection: sa.Connection, candidate: Candidate, secret: str, now: float
 ) -> Assignment | None:
     """Give the worker the next job that fits, as the attempt with the secret it sent."""
-    candidate = Candidate(worker_id=worker_id, capacity=message.capacity, free=free)
+    worker_id = candidate.worker_id
     # A few of each kind, so that another server process taking one leaves the next.
     waiting = jobs.waiting(connection, now, worker_id, per_kind=4)
     for job in sorted(waiting, key=served_in_order):
         if not plan([job], [candidate]):
             continue
-        assignment = _claim(
-            connection, job.job_id, worker_id, message.next_secret, now, skip_locked=True
-        )
+        assignment = _claim(connection, job.job_id, worker_id, secret, now, skip_locked=True)
         if assignment is not None:
             return assignment
     return None
+
+
+def refill(
+    connection: sa.Connection, worker: workers.WorkerRow, claim: Claim, now: float
+) -> Assignment | None:
+    """Give a worker at which a job has ended the next one, unless only its polls may bring one.
+
+    A poll of it that is held is told of what is free beyond that.
+
+    Args:
+        connection: inside a writing transaction.
+        worker: as it is; no other writer touches it.
+        claim: with which it asks.
+        now: seconds since the epoch.
+    """
+    taken = attempts.taken_of(connection, worker.id)
+    free = free_of(worker.capacity, [one.request for one in taken])
+    earlier = attempts.by_secret(connection, worker.id, claim.secret)
+    assignment = repeated(connection, earlier)
+    takes_none = worker.asks or worker.draining or worker.drained or worker.left
+    if earlier is None and worker.session == claim.session and not takes_none:
+        candidate = Candidate(worker_id=worker.id, capacity=worker.capacity, free=free)
+        assignment = assign(connection, candidate, claim.secret, now)
+    if assignment is None or free.slots > 1:
+        notice(connection, topic(worker.id))
+    return assignment
 
 
 def offer(
@@ -137,7 +161,8 @@ def accept(
         raise Conflict("The worker's secret is spent; try again in a moment.", code="withdrawn")
     row = workers.get(connection, worker_id)
     spec, _, _ = jobs.spec_of(connection, job_id)
-    free = free_of(row.capacity, attempts.taken_of(connection, worker_id))
+    taken = attempts.taken_of(connection, worker_id)
+    free = free_of(row.capacity, [one.request for one in taken])
     if not fits(request_of(spec), row.capacity, free):
         raise Conflict(
             f"The worker has no room for job {job_id} any more; it is offered again when it has.",

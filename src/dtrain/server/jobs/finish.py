@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
 
-from dtrain.protocol.errors import Conflict, Invalid
+from dtrain.protocol.errors import Conflict, Invalid, NotFound
 from dtrain.protocol.states import Cause, Phase, Status
 from dtrain.protocol.worker_messages import Finish, FinishAnswer
 from dtrain.server.rules.lifecycle import EndReported, Finished, JobState, Moved
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer:
-    """An attempt has ended on its worker. Its slot is free from now on.
+    """An attempt has ended on its worker. Its slot is free from now on, or taken by the next job.
 
     Returns:
         Whether the end is applied, and what has to be sent: before it is, or late, if it was
-        applied without.
+        applied without. The next job, if one is asked for, once it is applied.
 
     Raises:
         Conflict: the attempt no longer counts (`stale`), or has ended otherwise (`different`).
@@ -38,45 +39,54 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
     """
     if len(message.log_tail) > message.log_bytes:
         raise Invalid("The end of the log is longer than log_bytes says.", field="log_tail")
-    told = msgspec.structs.replace(message, log_tail=b"")
-    tail = piece(message.log_bytes - len(message.log_tail), message.log_tail)
 
     def work(connection: sa.Connection) -> FinishAnswer:
         now = services.clock.time()
         if message.cause is Cause.HANDED_BACK:
             # Its agent stops: a poll of its that is still held must not take the job once more.
             workers.update(connection, ref.worker_id, draining=True)
-        job = jobs.lock(connection, ref.job_id)
-        attempt = owned(connection, ref)
-        if attempt.finish is not None:
-            if attempt.finish != told:
-                raise Conflict(
-                    f"Attempt {ref.attempt} of job {ref.job_id} has ended in another way.",
-                    code="different",
-                )
-            return _answer(connection, attempt)
-        if (
-            attempt.state == "ended"
-            or job is None
-            or job.attempt != ref.attempt
-            or job.status.final
-        ):
-            raise stale(ref)
-        if tail.data and tail.offset <= attempt.log_bytes:
-            attempt = append(connection, attempt, tail, now, counts=True)
-        recorded = msgspec.json.encode(told).decode()
-        attempts.update(connection, attempt, state="finishing", finish=recorded, finish_at=now)
-        attempt = msgspec.structs.replace(attempt, state="finishing", finish=told, finish_at=now)
-        if message.cause is Cause.EXITED and job.phase is Phase.PREPARING:
-            # It has run, for too short a time to be told.
-            job = advanced(connection, job, Moved(Phase.EXECUTING), now)
-        answer = _answer(connection, attempt)
-        if job.status is Status.PENDING or not _is_complete(answer):
-            job = advanced(connection, job, EndReported(), now)
-        notice(connection, claim.topic(attempt.worker_id))
-        return settle_held(connection, job, attempt, now) if _is_complete(answer) else answer
+        worker = None
+        if message.claim is not None:
+            with suppress(NotFound):  # it was forgotten just now; its end counts all the same
+                # Before the job: polls keep them from others in this order, too.
+                worker = workers.get(connection, ref.worker_id, lock=True)
+        answer = _told(connection, ref, message, now)
+        if worker is None or message.claim is None or not answer.applied:
+            notice(connection, claim.topic(ref.worker_id))
+            return answer
+        assignment = claim.refill(connection, worker, message.claim, now)
+        return msgspec.structs.replace(answer, assignment=assignment)
 
     return services.database.write(work)
+
+
+def _told(connection: sa.Connection, ref: AttemptRef, message: Finish, now: float) -> FinishAnswer:
+    """Record the end when it is first told, and apply it if nothing is missing."""
+    told = msgspec.structs.replace(message, log_tail=b"", claim=None)
+    tail = piece(message.log_bytes - len(message.log_tail), message.log_tail)
+    job = jobs.lock(connection, ref.job_id)
+    attempt = owned(connection, ref)
+    if attempt.finish is not None:
+        if attempt.finish != told:
+            raise Conflict(
+                f"Attempt {ref.attempt} of job {ref.job_id} has ended in another way.",
+                code="different",
+            )
+        return _answer(connection, attempt)
+    if attempt.state == "ended" or job is None or job.attempt != ref.attempt or job.status.final:
+        raise stale(ref)
+    if tail.data and tail.offset <= attempt.log_bytes:
+        attempt = append(connection, attempt, tail, now, counts=True)
+    recorded = msgspec.json.encode(told).decode()
+    attempts.update(connection, attempt, state="finishing", finish=recorded, finish_at=now)
+    attempt = msgspec.structs.replace(attempt, state="finishing", finish=told, finish_at=now)
+    if message.cause is Cause.EXITED and job.phase is Phase.PREPARING:
+        # It has run, for too short a time to be told.
+        job = advanced(connection, job, Moved(Phase.EXECUTING), now)
+    answer = _answer(connection, attempt)
+    if job.status is Status.PENDING or not _is_complete(answer):
+        job = advanced(connection, job, EndReported(), now)
+    return settle_held(connection, job, attempt, now) if _is_complete(answer) else answer
 
 
 def settle(

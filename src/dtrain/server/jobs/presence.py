@@ -10,7 +10,7 @@ from dtrain.server.rules.leases import LEASE, UNLISTED
 from dtrain.server.rules.lifecycle import JobState, Lost, NeverStarted, Returned
 from dtrain.server.rules.usage import is_due
 from dtrain.server.store import attempt_samples, attempts, jobs
-from dtrain.server.store.attempts import Attempt
+from dtrain.server.store.attempts import Attempt, Taken
 
 from .advancing import advanced
 from .fencing import owns
@@ -96,6 +96,12 @@ def commands(
                 news = True
                 attempts.update(connection, attempt, told_cancel=standing.cancel)
     return found, news
+
+
+def has_unlisted_cancel(message: Poll, taken: list[Taken]) -> bool:
+    """Whether an attempt is to be cancelled that the worker has, and that the poll lacks."""
+    listed = {(report.job_id, report.attempt) for report in message.attempts}
+    return any(one.cancel and (one.job_id, one.number) not in listed for one in taken)
 
 
 def _is_stale(attempt: Attempt, worker_id: str, report: AttemptReport) -> bool:

@@ -58,6 +58,16 @@ class Standing(msgspec.Struct, frozen=True):
     """How strongly the job's end has been asked for."""
 
 
+class Taken(msgspec.Struct, frozen=True):
+    """What an attempt takes up at its worker."""
+
+    job_id: int
+    number: int
+    request: Request
+    cancel: int
+    """How strongly the job's end has been asked for."""
+
+
 def hash_secret(secret: str) -> str:
     """How a secret is stored. It is random and long, so a plain hash is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()
@@ -97,7 +107,7 @@ _OPEN_OF_JOB = sa.select(attempts).where(
     attempts.c.job_id == sa.bindparam("job_id"), attempts.c.state.in_(OPEN)
 )
 _TAKEN_OF = (
-    sa.select(requests.c.body)
+    sa.select(attempts.c.job_id, attempts.c.number, requests.c.body, jobs.c.cancel)
     .select_from(attempts)
     .join(jobs, jobs.c.id == attempts.c.job_id)
     .join(requests, requests.c.key == jobs.c.request_key)
@@ -217,10 +227,13 @@ def taken(connection: sa.Connection) -> dict[str, list[tuple[int, Request]]]:
     return found
 
 
-def taken_of(connection: sa.Connection, worker_id: str) -> list[Request]:
-    """What the jobs on one worker have asked for."""
-    bodies = connection.execute(_TAKEN_OF, {"worker_id": worker_id}).scalars()
-    return [msgspec.json.decode(body, type=Request) for body in bodies]
+def taken_of(connection: sa.Connection, worker_id: str) -> list[Taken]:
+    """What the attempts at one worker take up."""
+    rows = connection.execute(_TAKEN_OF, {"worker_id": worker_id})
+    return [
+        Taken(row.job_id, row.number, msgspec.json.decode(row.body, type=Request), row.cancel)
+        for row in rows
+    ]
 
 
 def update(connection: sa.Connection, attempt: Attempt, **values: Any) -> None:
