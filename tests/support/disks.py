@@ -15,6 +15,7 @@ import psutil
 from dtrain.worker.layout import sync_disk
 
 from .ledger import faults
+from .processes import wait_for
 from .requirements import require
 
 _SHUTDOWN = 0x8004587D
@@ -90,8 +91,11 @@ class PoweredDisk:
         assert kept == b"", "What was not forced to the disk has outlived a cut of its power."
 
     def remove(self) -> None:
-        """Unmount it."""
-        subprocess.run(["umount", self.place], check=True)
+        """Unmount it, as soon as the last of those that were killed has let go of it."""
+        unmount = ["umount", str(self.place)]
+        wait_for(
+            lambda: subprocess.run(unmount, check=False).returncode == 0, "the disk to be free"
+        )
 
     def _mount(self) -> None:
         options = "loop,commit=300,noauto_da_alloc"

@@ -191,8 +191,9 @@ class Agent:
 
     def _note_gone(self) -> None:
         """Take note that an attempt has gone."""
-        self._tidying.ask()
-        self._happenings.put(None)
+        # Of many short jobs few change how long the main thread may sleep.
+        if self._tidying.ask() or self._stopping is not None:
+            self._happenings.put(None)
 
     def _supervise(self) -> None:
         """Wait until the agent was told to stop and everything is as it was told."""

@@ -28,9 +28,13 @@ class Chore:
         self._due_at = time.monotonic() + pause
         self._thread: threading.Thread | None = None
 
-    def ask(self) -> None:
-        """Have it done soon."""
-        self._due_at = min(self._due_at, time.monotonic() + self._pause)
+    def ask(self) -> bool:
+        """Have it done soon; whether that is sooner than it was due."""
+        due_at = time.monotonic() + self._pause
+        is_sooner = due_at < self._due_at
+        if is_sooner:
+            self._due_at = due_at
+        return is_sooner
 
     def due_in(self) -> float:
         """Seconds until `turn` is to be called."""

@@ -90,9 +90,16 @@ class Delivery:
         """Let go of the log."""
         self._log.close()
 
-    def keep(self, finish: Finish) -> None:
-        """Write down how the attempt ended; from here on nothing is decided any more."""
+    def keep(self, finish: Finish, *, is_recorded: bool = False) -> None:
+        """Write down how the attempt ended; from here on nothing is decided any more.
+
+        Args:
+            finish: how it ended.
+            is_recorded: whether just this follows from what its shim has written down already.
+        """
         self.finish = finish
+        if is_recorded:
+            return
         try:
             self._folder.save_finish(finish)
         except OSError as error:

@@ -58,7 +58,7 @@ SHIM_LOG = "shim.log"
 EXIT = "exit.json"
 """How the attempt ended; the last thing that the shim writes."""
 FINISH = "finish.json"
-"""The message that reports the end, by the agent."""
+"""The message that reports the end, by the agent, if that is more than what `EXIT` says."""
 ACKNOWLEDGED = "acknowledged"
 """How many bytes of the log the server has; a hint."""
 

@@ -272,7 +272,9 @@ class Runner:
         finish = self._composed()
         if finish.cause is not Cause.EXITED:  # which says by itself that it was executed
             self._delivery.say_untold()
-        self._delivery.keep(finish)
+        completed = finish.cause is Cause.EXITED and finish.exit_code == 0
+        # Then the next agent would compose the same of what the shim has written.
+        self._delivery.keep(finish, is_recorded=completed and not finish.artifacts)
 
     def _launch(self) -> Running | None:
         """Start a new attempt; None if one was started that has ended meanwhile."""

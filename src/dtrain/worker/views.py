@@ -1,9 +1,13 @@
 """What jobs of a worker see of this machine's files."""
+# Every job waits for this, and pathlib is slow with many paths.
+# ruff: noqa: PTH116
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from .executors.base import View
@@ -34,9 +38,9 @@ class Views:
     ) -> None:
         home = Path(variables.get("HOME") or "/").resolve()
         hidden = [folder.path, settings] if home == Path("/") else [folder.path, settings, home]
-        self._hidden = {path.resolve() for path in hidden}
-        self._needed = {path.resolve() for path in (folder.environments, *needed)}
-        self._writable = {path.resolve() for path in writable}
+        self._hidden = {str(path.resolve()) for path in hidden}
+        self._needed = {str(path.resolve()) for path in (folder.environments, *needed)}
+        self._writable = {str(path.resolve()) for path in writable}
 
     def of(self, folder: AttemptFolder, *, foreign: bool) -> View:
         """The view of an attempt.
@@ -46,29 +50,44 @@ class Views:
             foreign: whether it runs as another user, who cannot enter what is not open to all.
         """
         # The agent has made them itself, in a folder where nobody else can put links.
-        own = folder.path.resolve()
-        writable = {*self._writable, *(own / path.name for path in folder.owned)}
+        own = str(folder.path.resolve())
+        writable = {*self._writable, *(f"{own}/{path.name}" for path in folder.owned)}
         hidden = set(self._hidden)
         if foreign:
             hidden.update(_closed({*self._needed, *writable}))
-        covered = [*hidden, *map(Path, TEMPORARY)]
-        shown = [path for path in self._needed if any(path.is_relative_to(one) for one in covered)]
+        covered = (*hidden, *TEMPORARY)
+        shown = [path for path in self._needed if any(_is_in(path, one) for one in covered)]
         return View(
-            hidden=sorted(map(str, hidden - self._needed - writable)),
-            shown=sorted(map(str, shown)),
-            writable=sorted(map(str, writable)),
-            temporary=str(own / folder.tmp.name),
+            hidden=sorted(hidden - self._needed - writable),
+            shown=sorted(shown),
+            writable=sorted(writable),
+            temporary=f"{own}/{folder.tmp.name}",
         )
 
 
-def _closed(paths: Iterable[Path]) -> Iterator[Path]:
+def _closed(paths: Iterable[str]) -> Iterator[str]:
     """The topmost folders on the way to some paths that others cannot enter."""
-    may_be_entered: set[Path] = set()
+    may_be_entered: set[str] = set()
     for path in paths:
-        for above in reversed(path.parents):
+        for above in _above(path):
             if above in may_be_entered:
                 continue
-            if above.is_dir() and not above.stat().st_mode & _ENTER:
-                yield above
-                break
+            with suppress(OSError):
+                mode = os.stat(above).st_mode
+                if stat.S_ISDIR(mode) and not mode & _ENTER:
+                    yield above
+                    break
             may_be_entered.add(above)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The folders in which a path lies, the topmost first."""
+    yield "/"
+    at = path.find("/", 1)
+    while at > 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
