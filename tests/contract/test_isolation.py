@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.attempts import end_attempts, ended, wait_for_log
-from support.isolated import GROW, MIB, Lab
+from support.attempts import end_attempts, ended, new_attempt, run, step, wait_for_log
+from support.isolated import GROW, MEDDLES, MIB, Lab
 from support.processes import PATIENCE, wait_for
 from support.requirements import require
 
 from dtrain.protocol.states import Cause
 from dtrain.worker import cgroups
+from dtrain.worker.executors.base import Plan
 from dtrain.worker.isolation import Isolation
 from dtrain.worker.launcher import kill_rest
 from dtrain.worker.probe import needed
-from dtrain.worker.processes import descendants
+from dtrain.worker.processes import descendants, wait_for_end
 from dtrain.worker.views import Views
 
 GIB = 1024**3
@@ -195,8 +196,10 @@ def test_nothing_is_left_of_what_hides(lab: Lab) -> None:
 def test_nothing_is_left_when_the_shim_is_killed(lab: Lab) -> None:
     running = lab.start(HIDES)
     wait_for_log(running.folder, b"hidden")
+    started = list(descendants(running.pid))
     os.kill(running.pid, signal.SIGKILL)
     assert running.wait(PATIENCE)
+    assert all(wait_for_end(process, PATIENCE) for process in started)  # by the kernel alone
     assert kill_rest(running.folder)
     assert cgroups.is_empty(running.folder.group)
     assert running.folder.exit is None
@@ -207,8 +210,46 @@ def test_signals_and_exit_codes_are_the_jobs_own(lab: Lab) -> None:
     assert (record.cause, record.exit_code) == (Cause.EXITED, 7)
     record, _ = lab.run("import os; os.kill(os.getpid(), 11)")
     assert (record.cause, record.signal) == (Cause.EXITED, 11)
-    record, _ = lab.run("import os; os.kill(1, 9); print('init lives')")
-    assert record.exit_code == 1  # it may not
+
+
+def test_job_can_do_nothing_with_its_init(lab: Lab) -> None:
+    """It is of the job's own user, and the kernel keeps them apart all the same."""
+    record, log = lab.run(MEDDLES)
+    assert (record.exit_code, log) == (0, "init lives, and it had done to it []\n")
+
+
+SIGNALS = ("SigBlk", "SigIgn", "SigCgt")
+
+
+def test_program_begins_with_its_signals_as_usual(lab: Lab) -> None:
+    argv = ["cat", "/proc/self/status"]
+    _, log = lab.run("", argv=argv)
+    masks = [line.split()[1] for line in log.splitlines() if line.startswith(SIGNALS)]
+    not_glibcs_own = ~(0b11 << 31)  # which whatever `posix_spawn` starts has as ignored
+    assert [int(mask, 16) & not_glibcs_own for mask in masks] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("true", None),
+        ("absent", "absent cannot be run: No such file or directory (/bin/absent)."),
+        ("forbidden", "forbidden cannot be run: Permission denied (WORK/forbidden)."),
+        ("./forbidden", "./forbidden cannot be run: Permission denied."),
+        ("/no/such/one", "/no/such/one cannot be run: No such file or directory."),
+    ],
+)
+def test_program_is_looked_for_where_its_own_variables_say(
+    lab: Lab, name: str, message: str | None
+) -> None:
+    """Whether its init starts it or, without namespaces, the shim turns into it."""
+    for is_enclosed in (True, False):
+        folder = new_attempt(lab.worker, {"forbidden": ""})
+        env = {"PATH": f"/nowhere:{folder.work}:/bin"}
+        plan = Plan(steps=[step(folder, "main", "", argv=[name], env=env)])
+        record = run(folder, lab.isolation.enclosed(folder, plan) if is_enclosed else plan)
+        words = record.message and record.message.replace(str(folder.work), "WORK")
+        assert (record.exit_code, words) == (None if message else 0, message)
 
 
 def test_what_cannot_be_killed_is_told_until_it_ends(lab: Lab) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 from support.attempts import end_attempts
 from support.checks import ROOT
-from support.isolated import GROW, MIB, Lab
+from support.isolated import GROW, MEDDLES, MIB, Lab
 from support.processes import PATIENCE, wait_for
 from support.requirements import require
 
@@ -159,7 +160,31 @@ def test_worker_that_is_not_root_bounds_the_processes_of_a_job(tmp_path: Path) -
     protection, lines = nested(tmp_path, BOMB)
     if protection.level == "namespace":
         assert protection.pids
-        assert 40 <= int(lines[-1]) < 50
+        assert int(lines[-1]) == 49  # and the one that starts them
+
+
+def test_worker_that_is_not_root_keeps_a_job_from_its_init(tmp_path: Path) -> None:
+    require("root")
+    protection, lines = nested(tmp_path, MEDDLES)
+    if protection.level == "namespace":
+        least = ["fd", "oom_score_adj", "comm", "coredump_filter", "limits"]
+        assert lines == [f"init lives, and it had done to it {least}"]  # of any of its user
+
+
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_nothing_of_root_is_left_to_a_job_of_another_user(*, namespaces: bool) -> None:
+    require("root")
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)  # pytest's own are closed to other users
+        lab = Lab(Path(name, "lab"))
+        lab.isolation.means = msgspec.structs.replace(lab.isolation.means, namespaces=namespaces)
+        record, log = lab.run("", argv=["cat", "/proc/self/status"])
+        assert record.exit_code == 0, record
+        cgroups.remove(lab.isolation.means.group)
+    fields = dict(line.split(":\t", 1) for line in log.splitlines())
+    (user,) = {*fields["Uid"].split(), *fields["Gid"].split()}
+    assert user != "0"
+    assert [fields[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Amb")] == ["0" * 16] * 4
 
 
 def test_processes_are_bounded_by_the_job_s_own_user_without_groups(tmp_path: Path) -> None:
@@ -170,7 +195,7 @@ def test_processes_are_bounded_by_the_job_s_own_user_without_groups(tmp_path: Pa
     record, log = lab.run(BOMB)
     assert record.exit_code == 0, log
     assert lab.isolation.protection.pids
-    assert 40 <= int(log.splitlines()[-1]) < 50
+    assert int(log.splitlines()[-1]) == 49  # and the one that starts them
 
 
 V1 = """\

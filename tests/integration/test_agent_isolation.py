@@ -58,13 +58,17 @@ def begun(server: FakeServer, script: str) -> Attempt:
     return attempt
 
 
+def uid(attempt: Attempt) -> int:
+    """The user that a job says it is."""
+    return int(re.findall(rb"\d+", attempt.log)[0])
+
+
 def processes(attempt: Attempt) -> list[psutil.Process]:
-    """What runs of a job, by the user it says it is."""
-    uid = int(re.findall(rb"\d+", attempt.log)[0])
+    """What runs of a job, by its user."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.uids().real == uid and process.status() != psutil.STATUS_ZOMBIE:
+            if process.uids().real == uid(attempt) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.NoSuchProcess:
             pass
@@ -85,7 +89,7 @@ def test_isolated_job_is_found_again_and_its_artifacts_come(
 ) -> None:
     attempt = begun(server, COUNTS)
     before = processes(attempt)
-    assert len(before) == 2
+    assert len(before) == 3, "both and the init above them"
     agent.kill()
     agent.restart()
     agent.wait_for_text("Job 1 (a job) goes on.")
@@ -105,8 +109,8 @@ def test_isolated_job_whose_shim_died_without_an_agent_is_ended(
 ) -> None:
     attempt = begun(server, COUNTS)
     agent.kill()
-    (job, *_) = processes(attempt)
-    shim = job.parent().parent()  # above the init
+    (init,) = (process for process in processes(attempt) if process.uids().saved != uid(attempt))
+    shim = init.parent()
     os.kill(shim.pid, signal.SIGKILL)
     wait_for(lambda: not processes(attempt), "the job to end with its shim")
     agent.restart()

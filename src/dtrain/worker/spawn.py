@@ -6,7 +6,7 @@ is the end of all that is in there. Imported by the shim, hence the standard lib
 alone.
 """
 # pathlib would be in every shim.
-# ruff: noqa: PTH123, S606
+# ruff: noqa: PTH118, PTH120, PTH123, S606
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from .mounts import arrange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _NAMESPACES = 0x00020000 | 0x08000000 | 0x20000000
@@ -159,42 +161,55 @@ class _Start:
     def _be_child(self) -> NoReturn:
         try:
             os.setsid()
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if self._has_parent():
-                if self._limits is not None:
-                    cgroups.enter(self._limits["group"])
-                    if self._limits["affinity"]:
-                        os.sched_setaffinity(0, self._limits["affinity"])
-                if self.told is not None:
-                    self._be_init(self.told[1])
+            if self.told is not None:
+                os.close(self.told[0])
+            self._die_with_parent()
+            if self._limits is not None:
+                cgroups.enter(self._limits["group"])
+                if self._limits["affinity"]:
+                    os.sched_setaffinity(0, self._limits["affinity"])
+            if self.told is None:
+                self._take_rights()
                 self._become()
+            else:
+                self._be_init(self.told[1])
         except OSError as error:
             where = os.fsencode(error.filename or "")
             os.write(self.trouble[1], b"%d %s" % (error.errno or 0, where))
         finally:
             os._exit(127)
 
+    def _die_with_parent(self) -> None:
+        """Have the end of the parent be the end of this process, and be it if it has been."""
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if not self._has_parent():
+            os._exit(127)
+
     def _has_parent(self) -> bool:
         if self.told is None:
             return os.getppid() == self._parent
         # The parent has no number in here; that it has gone is seen by its end of the pipe.
-        os.close(self.told[0])
         watch = select.poll()
         watch.register(self.told[1], 0)
         return not watch.poll(0)
 
-    def _be_init(self, told: int) -> None:
-        """Go on as the program, in a child of this process; or as its init, and never return."""
+    def _be_init(self, told: int) -> NoReturn:
+        """Have the program as a child, and be its init.
+
+        The init acts as the job's user itself, hence the program need not be a copy of it first.
+        The job can neither look into it nor end it all the same. Its saved user is another one, and
+        it is not dumpable; or, in a user namespace, it has capabilities that the job has not. And
+        the kernel drops the signals to an init that it neither ignores nor handles.
+        """
         signal.set_wakeup_fd(-1)
         for number in _IGNORED_BY_INIT:
             signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if self._confinement["user_namespace"]:
             _map_user()
         arrange(self._confinement["view"])
-        child = os.fork()
-        if child == 0:
-            os.setsid()
-            return
+        self._take_rights()
+        child = _first_of(self._argv[0], self._env, self._begin)
         os.closerange(3, told)
         os.closerange(told + 1, os.sysconf("SC_OPEN_MAX"))
         with contextlib.suppress(ChildProcessError):
@@ -207,29 +222,71 @@ class _Start:
                         break
         os._exit(0)
 
-    def _become(self) -> NoReturn:
-        """Turn into the program."""
-        for number in _RESTORED:
-            signal.signal(number, signal.SIG_DFL)
-        os.dup2(self._outputs[0], 1)
-        os.dup2(self._outputs[1], 2)
+    def _take_rights(self) -> None:
+        """Have the rights, the limit and the folder that the program has from this process."""
         uid = self._confinement.get("uid")
         if uid is not None:
             os.setgroups(self._confinement["groups"])
             os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # another user's has none
+            # The saved one stays until a program is run: what is above the job is no equal of it.
+            os.setresuid(uid, uid, -1)
+            _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+            self._die_with_parent()  # another user's does not
             os.umask(0o022)
         # A plan that an older agent has made says nothing of it.
         most = None if self._limits is None else self._limits.get("processes")
         if most is not None:
+            most += self.told is not None  # the init is the user's as well, and none of the job's
             hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
             if hard == resource.RLIM_INFINITY or most < hard:
                 resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
         if self._confinement:
             _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         os.chdir(self._cwd)
-        os.execvpe(self._argv[0], self._argv, self._env)
+
+    def _begin(self, path: str) -> int:
+        """Run a file as the program, in a child; its number.
+
+        It shares this process's memory until then, of which a fork would have to be given a copy.
+        """
+        return os.posix_spawn(
+            path,
+            self._argv,
+            self._env,
+            file_actions=[(os.POSIX_SPAWN_DUP2, self._outputs[at - 1], at) for at in (1, 2)],
+            setsid=True,
+            setsigdef=_RESTORED,
+        )
+
+    def _become(self) -> None:
+        """Turn into the program."""
+        for number in _RESTORED:
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(self._outputs[0], 1)
+        os.dup2(self._outputs[1], 2)
+        _first_of(self._argv[0], self._env, self._turn_into)
+
+    def _turn_into(self, path: str) -> NoReturn:
+        os.execve(path, self._argv, self._env)
+
+
+def _first_of(program: str, env: dict[str, str], run: Callable[[str], int]) -> int:
+    """What `run` returns for the first file that it can run, as `os.execvpe` looks for it.
+
+    Raises:
+        OSError: it can run none; the first error that says more than that there is none.
+    """
+    if os.path.dirname(program):
+        return run(program)
+    errors: list[OSError] = []
+    # `os.get_exec_path` imports what the job's user may not be able to read.
+    for folder in env.get("PATH", os.defpath).split(os.pathsep):
+        try:
+            return run(os.path.join(folder, program))
+        except OSError as error:
+            errors.append(error)
+    absent = (FileNotFoundError, NotADirectoryError)
+    raise next((error for error in errors if not isinstance(error, absent)), errors[-1])
 
 
 def _clone(flags: int) -> int:
