@@ -310,7 +310,7 @@ def test_attempt_is_never_started_twice(worker: WorkerFolder) -> None:
 def test_shim_imports_nothing_that_takes_time() -> None:
     packages = Path(dtrain.__file__).parents[1]
     code = (
-        f"import sys; sys.path.append({str(packages)!r}); import dtrain.worker.shim;"
+        f"import sys; sys.path.append({str(packages)!r}); import dtrain.worker.shim_main;"
         "print(*sys.modules, sep='\\n')"
     )
     command = [sys.executable, "-I", "-S", "-c", code]
@@ -449,15 +449,15 @@ def test_shim_that_fails_while_it_writes_keeps_the_end_that_it_has_decided(
     monkeypatch.setenv(layout.MARK, "test")
     code = (
         "import sys\n"
-        "from dtrain.worker import shim\n"
+        "from dtrain.worker import shim, shim_main\n"
         "errors = [OSError(5, 'Input/output error')]\n"
         "def sync(path):\n"
         "    if errors: raise errors.pop()\n"
         "shim.sync_tree = sync\n"
-        "shim._say = lambda word: None\n"
-        "shim.HELD = 0\n"
-        "shim.close_above = lambda last: None\n"
-        "shim.main(sys.argv[1])\n"
+        "shim_main._say = lambda word: None\n"
+        "shim_main.HELD = 0\n"
+        "shim_main.close_above = lambda last: None\n"
+        "shim_main.main(sys.argv[1])\n"
     )
     (folder.path / layout.PLAN).write_text(json.dumps(msgspec.to_builtins(plan)))
     done = subprocess.run(

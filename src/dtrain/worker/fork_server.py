@@ -18,7 +18,7 @@ import socket
 import sys
 
 from . import layout
-from .shim import HELD, READY, close_above
+from .shim_main import HELD, READY, close_above
 
 ASKED = 3
 """The descriptor of the socket."""

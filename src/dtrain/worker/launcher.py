@@ -56,7 +56,7 @@ _CODE = """\
 import os, sys
 sys.path.append(sys.argv[1])
 from dtrain.worker.fork_server import serve
-from dtrain.worker.shim import main
+from dtrain.worker.shim_main import main
 main(serve())
 os._exit(0)
 """

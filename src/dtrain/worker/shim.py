@@ -9,11 +9,11 @@ writes `exit.json` last. `launcher` starts it and watches it from outside:
 - It is the subreaper of everything the job starts: orphans become its children, so that nothing
   gets out of its sight. If the shim is killed, the kernel kills the program of its step.
 
-It is forked from a process that has this module already (`fork_server`), and imports the standard
-library's quick part alone: what is in it is in the memory of every job's shim.
+It is forked from a process that has this module already (`fork_server`, `shim_main`), and imports
+the standard library's quick part alone: what is in it is in the memory of every job's shim.
 """
 # pathlib would be in every shim.
-# ruff: noqa: PTH108, PTH110, PTH208
+# ruff: noqa: PTH108, PTH110
 
 from __future__ import annotations
 
@@ -29,21 +29,16 @@ from dtrain.protocol.states import Cause
 from . import cgroups, layout, processes
 from .exit_file import ExitFile
 from .job_log import JobLog
-from .layout import free_room, read_if_there, sync_tree, write_durably, write_whole
+from .layout import free_room, read_if_there, sync_tree, write_whole
 from .memory_watch import MemoryWatch
 from .outcome import Outcome, read_outcome
-from .spawn import Program, become_subreaper, spawn
+from .spawn import Program, spawn
 from .supervision import Supervision
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
-
-READY = 3
-"""The descriptor on which the launcher hears `ok`."""
-HELD = 4
-"""The descriptor of the attempt's lock, which the launcher has taken for the shim."""
 
 _PIECE = 64 * 1024
 """Bytes that are read from the pipe at once."""
@@ -377,48 +372,3 @@ def note_stuck(folder: str, left: list[processes.Process]) -> None:
             write_whole(note, f"SIGKILL did not end the processes {pids}.".encode())
         else:
             os.unlink(note)
-
-
-def main(folder: str) -> None:
-    """Run the attempt whose plan lies in the folder; what is heard on `READY` is said first."""
-    os.set_inheritable(HELD, False)  # noqa: FBT003 -- it takes no name
-    close_above(HELD)
-    become_subreaper()
-    os.chdir(folder)
-    plan = json.loads(read_if_there(f"{folder}/{layout.PLAN}") or b"")
-    shim = Shim(folder, plan)
-    write_durably(f"{folder}/{layout.SHIM}", json.dumps(_who()).encode())
-    with contextlib.suppress(BrokenPipeError):  # the agent was killed; the next one finds this shim
-        _say("ok")
-    try:
-        shim.run()
-    except Exception as error:  # the last line of defence: a job is never left without its shim
-        shim.give_up(error)
-        raise
-
-
-def close_above(last: int) -> None:
-    """Let go of descriptors that the agent's own ancestors left open: a job would inherit them."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > last:
-            with contextlib.suppress(OSError):  # the descriptor of the listing itself
-                os.close(int(name))
-
-
-def _who() -> dict[str, Any]:
-    """What tells this process from every other, and the mark of all it starts."""
-    pid = os.getpid()
-    me = processes.look(pid)
-    return {
-        "pid": pid,
-        "ticks": me.ticks if me else 0,
-        "boot_id": processes.boot_id(),
-        "mark": os.environ[layout.MARK],
-    }
-
-
-def _say(word: str) -> None:
-    try:
-        os.write(READY, word.encode())
-    finally:
-        os.close(READY)
