@@ -48,6 +48,8 @@ _LOOK = 0.1
 """Seconds between two looks at what is left of a job that was asked to end."""
 _DRAIN = 1.0
 """Seconds for what is left in the pipe after everything that the job started has ended."""
+_DYING = 1.0
+"""Seconds for all of a namespace to end whose init was killed."""
 _LAST_WORDS = 15.0
 """Seconds for a program that stands in for something to kill that, and to say how it ended."""
 _LITTLE = 1024**2
@@ -246,14 +248,23 @@ class Shim:
         What not even SIGKILL ends hangs in the kernel. It is told of, and waited for: an attempt
         of which something runs has not ended.
         """
-        init = processes.look(self._program.pid) if self._program.has_init else None
-        if init is not None and init.parent == os.getpid():
-            processes.send(init, signal.SIGKILL)  # and so all of its namespace, at one stroke
+        if self._program.has_init and self._reap():
+            self._kill_init()
         while left := processes.end_all(
             self._living, lambda: not self._reap(), self._plan["patience"]
         ):
             note_stuck(self._folder, left)
         note_stuck(self._folder, [])
+
+    def _kill_init(self) -> None:
+        """End the init and so all of its namespace, at one stroke, and wait for that for a moment.
+
+        Nothing in there needs to be stopped before: from then on nothing new can begin in it.
+        """
+        init = processes.look(self._program.pid)
+        if init is not None and init.parent == os.getpid():
+            processes.send(init, signal.SIGKILL)
+            processes.wait_for_end(init, _DYING)
 
     def _heed(self) -> None:
         """Do what a wish or a limit asks for now."""
