@@ -9,7 +9,7 @@ attempts together, and each attempt a group in that. Imported by the shim, hence
 library's quick part alone.
 """
 # pathlib would be in every shim.
-# ruff: noqa: PTH102, PTH106, PTH110, PTH123
+# ruff: noqa: PTH102, PTH106, PTH110
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import os
 import time
 
 from . import processes
+from .layout import read_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,8 +235,7 @@ def _numbers(folder: str, name: str) -> dict[str, int]:
 def _read(folder: str, name: str) -> str:
     """The content of a file; nothing if it is not there any more."""
     try:
-        with open(f"{folder}/{name}") as file:
-            return file.read()
+        return (read_if_there(f"{folder}/{name}") or b"").decode()
     except OSError:
         return ""
 

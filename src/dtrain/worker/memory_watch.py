@@ -14,6 +14,7 @@ import os
 import time
 
 from . import cgroups
+from .layout import read_if_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,8 +97,7 @@ def shared_out(living: Iterable[Process]) -> int:
 def _resident(process: Process) -> int:
     """Bytes of a process that are no file's."""
     try:
-        with open(f"/proc/{process.pid}/statm") as file:
-            _, resident, of_files, *_ = file.read().split()
+        _, resident, of_files, *_ = (read_if_there(f"/proc/{process.pid}/statm") or b"").split()
     except (OSError, ValueError):  # it has ended
         return 0
     return (int(resident) - int(of_files)) * _PAGE

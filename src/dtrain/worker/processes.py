@@ -4,7 +4,7 @@ A process is told by its number *and* its start, since numbers are used again. I
 shim, hence the standard library's quick part alone.
 """
 # pathlib would be in every shim.
-# ruff: noqa: PTH110, PTH123, PTH208
+# ruff: noqa: PTH110, PTH208
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+
+from .layout import read_if_there
 
 PATIENCE = 60.0
 """Seconds after which a process that SIGKILL does not end is given up: it hangs in the kernel."""
@@ -45,8 +47,7 @@ class Process:
 
 def boot_id() -> str:
     """What tells this boot of the machine from every other."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
+    return (read_if_there("/proc/sys/kernel/random/boot_id") or b"").decode().strip()
 
 
 def look(pid: int) -> Process | None:
@@ -110,11 +111,10 @@ def _ticks(of: int) -> list[int]:
 def _stat(pid: int) -> list[bytes] | None:
     """What the kernel says of a process, from its state on; None if there is none now."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            content = file.read()
-    except (FileNotFoundError, ProcessLookupError):
+        content = read_if_there(f"/proc/{pid}/stat")
+    except ProcessLookupError:
         return None
-    return content[content.rindex(b")") + 2 :].split()
+    return None if content is None else content[content.rindex(b")") + 2 :].split()
 
 
 def marked(mark: bytes, leader: Process | None) -> Iterator[Process]:
@@ -139,15 +139,14 @@ def children(of: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
         for thread in os.listdir(f"/proc/{of}/task"):
-            with open(f"/proc/{of}/task/{thread}/children", "rb") as file:
-                found += map(int, file.read().split())
+            listed = read_if_there(f"/proc/{of}/task/{thread}/children") or b""
+            found += map(int, listed.split())
     return found
 
 
 def _environment(pid: int) -> bytes:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read()
+        return read_if_there(f"/proc/{pid}/environ") or b""
     except OSError:  # it has ended, or is another user's
         return b""
 

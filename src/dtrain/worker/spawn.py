@@ -18,6 +18,7 @@ import select
 import signal
 
 from . import cgroups
+from .layout import read_all
 from .mounts import arrange
 
 TYPE_CHECKING = False
@@ -104,8 +105,8 @@ def spawn(
     """
     start = _Start(argv, env, cwd, outputs, limits, confinement or {})
     pid = start.run()
-    with os.fdopen(start.trouble[0], "rb") as trouble:
-        number, _, where = trouble.read().partition(b" ")
+    number, _, where = read_all(start.trouble[0]).partition(b" ")
+    os.close(start.trouble[0])
     if number:
         if pid > 0:
             os.waitpid(pid, 0)
