@@ -456,7 +456,6 @@ def test_shim_that_fails_while_it_writes_keeps_the_end_that_it_has_decided(
         "shim.sync_tree = sync\n"
         "shim_main._say = lambda word: None\n"
         "shim_main.HELD = 0\n"
-        "shim_main.close_above = lambda last: None\n"
         "shim_main.main(sys.argv[1])\n"
     )
     (folder.path / layout.PLAN).write_text(json.dumps(msgspec.to_builtins(plan)))

@@ -5,7 +5,7 @@ starts it (`launcher`) and asks through a socket, with a message for each shim: 
 and mark, and three descriptors. It ends with the agent; the shims go on.
 """
 # pathlib would be in every shim.
-# ruff: noqa: PTH123
+# ruff: noqa: PTH208
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import signal
 import socket
 import sys
 
-from . import layout
-from .shim_main import HELD, READY, close_above
+from . import layout, processes
+from .layout import read_if_there
+from .shim_main import HELD, READY
 
 ASKED = 3
 """The descriptor of the socket."""
@@ -38,10 +39,12 @@ def serve() -> str:
     Raises:
         SystemExit: the agent has gone.
     """
-    close_above(ASKED)
+    _close_above(ASKED)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a shim: init or the kernel
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # whoever ends the agent's group ends the agent
+    shown = _Shown()
+    processes.boot_id()  # which no shim has to read then
     gc.freeze()
     with socket.socket(fileno=ASKED) as asked:
         while True:
@@ -50,36 +53,51 @@ def serve() -> str:
                 sys.exit(0)
             if os.fork() == 0:
                 asked.detach()
-                return _become_shim(message, descriptors)
+                return _become_shim(message, descriptors, shown)
             for descriptor in descriptors:
                 os.close(descriptor)
 
 
-def _become_shim(message: bytes, descriptors: list[int]) -> str:
+def _close_above(last: int) -> None:
+    """Let go of descriptors that the agent's own ancestors left open: a job would inherit them."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > last:
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                os.close(int(name))
+
+
+def _become_shim(message: bytes, descriptors: list[int], shown: _Shown) -> str:
     """Take over what the shim was given; the folder of its attempt."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for descriptor, place in zip(descriptors, (READY, HELD, 1), strict=True):
         os.dup2(descriptor, place)
     os.dup2(1, 2)
+    for descriptor in descriptors:
+        if descriptor > HELD:
+            os.close(descriptor)
     mark, _, folder = os.fsdecode(message).partition("\0")
     os.environ[layout.MARK] = mark
-    with contextlib.suppress(OSError):
-        _show({BLANK_MARK: mark, BLANK_TITLE: folder})
+    shown.replace(BLANK_MARK, mark)
+    shown.replace(BLANK_TITLE, folder)
     return folder
 
 
-def _show(texts: dict[str, str]) -> None:
-    """Replace texts in this process's arguments and variables, as others see them in `/proc`.
+class _Shown:
+    """What others see in `/proc` of this process's arguments and variables.
 
-    The kernel reads both where they were put at the start. A longer text is cut off.
+    The kernel reads both where they were put at the start, which is the same place in a fork.
     """
-    with open("/proc/self/stat", "rb") as file:
+
+    def __init__(self) -> None:
         # The second field, a name in parentheses, may contain blanks.
-        fields = file.read().rpartition(b")")[2].split()
-    begin, end = int(fields[_ARGUMENTS - 3]), int(fields[_VARIABLES_END - 3])
-    content = ctypes.string_at(begin, end - begin) if begin else b""
-    for old, new in texts.items():
-        at = content.find(os.fsencode(old))
+        fields = (read_if_there("/proc/self/stat") or b"").rpartition(b")")[2].split()
+        self._begin, end = int(fields[_ARGUMENTS - 3]), int(fields[_VARIABLES_END - 3])
+        self._content = ctypes.string_at(self._begin, end - self._begin) if self._begin else b""
+
+    def replace(self, old: str, new: str) -> None:
+        """Show another text in the place of one, if that is there. What is longer is cut off."""
+        at = self._content.find(os.fsencode(old))
         if at >= 0:
-            ctypes.memmove(begin + at, os.fsencode(new)[: len(old)].ljust(len(old)), len(old))
+            text = os.fsencode(new)[: len(old)].ljust(len(old))
+            ctypes.memmove(self._begin + at, text, len(old))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import select
 import signal
@@ -45,6 +46,7 @@ class Process:
         return self.pid, self.ticks
 
 
+@functools.cache
 def boot_id() -> str:
     """What tells this boot of the machine from every other."""
     return (read_if_there("/proc/sys/kernel/random/boot_id") or b"").decode().strip()

@@ -2,8 +2,6 @@
 
 Imported by the shim, hence the standard library's quick part alone.
 """
-# pathlib would be in every shim.
-# ruff: noqa: PTH208
 
 from __future__ import annotations
 
@@ -29,7 +27,6 @@ HELD = 4
 def main(folder: str) -> None:
     """Run the attempt whose plan lies in the folder; what is heard on `READY` is said first."""
     os.set_inheritable(HELD, False)  # noqa: FBT003 -- it takes no name
-    close_above(HELD)
     become_subreaper()
     os.chdir(folder)
     plan = json.loads(read_if_there(f"{folder}/{layout.PLAN}") or b"")
@@ -42,14 +39,6 @@ def main(folder: str) -> None:
     except Exception as error:  # the last line of defence: a job is never left without its shim
         shim.give_up(error)
         raise
-
-
-def close_above(last: int) -> None:
-    """Let go of descriptors that the agent's own ancestors left open: a job would inherit them."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > last:
-            with contextlib.suppress(OSError):  # the descriptor of the listing itself
-                os.close(int(name))
 
 
 def _who() -> dict[str, Any]:
