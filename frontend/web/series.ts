@@ -27,6 +27,12 @@ export interface ChartView {
 type Row = (number | null | undefined)[];
 export type Table = [number[], ...Row[]];
 
+/** A part of an attempt's records, by their numbers: those from `after` to below `before`. */
+export interface Part {
+  after: number;
+  before: number;
+}
+
 export class Series {
   #attempt = 0;
   #records: MetricRecord[] = [];
@@ -57,6 +63,32 @@ export class Series {
     for (const [name, value] of Object.entries(record.values)) {
       if (!AXES.has(name) && !Number.isNaN(numeric(value))) this.#names.add(name);
     }
+  }
+
+  get attempt(): number {
+    return this.#attempt;
+  }
+
+  /** Take in records of the same attempt that lie between those that there are. */
+  merge(records: Omit<MetricRecord, "attempt">[]): void {
+    const known = new Map(this.#records.map((record) => [record.seq, record]));
+    for (const record of records) {
+      const there = known.get(record.seq);
+      const values = { ...there?.values, ...record.values };
+      known.set(record.seq, { ...record, attempt: this.#attempt, values });
+    }
+    this.#records = [...known.values()].sort((one, other) => one.seq - other.seq);
+    this.#rises = this.#records.every((record, at) => !at || record.step > (this.#records[at - 1]?.step ?? 0));
+  }
+
+  /** What to ask for, so that so many records are known between two places of the axis, or all. */
+  missing(min: number, max: number, view: ChartView, enough: number): Part | undefined {
+    const [axis] = this.table([], view);
+    const first = this.#records[Math.max(axis.findLastIndex((at) => at <= min), 0)]?.seq ?? 0;
+    const end = axis.findIndex((at) => at >= max);
+    const last = this.#records.at(end < 0 ? -1 : end)?.seq ?? 0;
+    const known = this.#records.filter(({ seq }) => first <= seq && seq <= last).length;
+    return known < Math.min(enough, last + 1 - first) ? { after: first, before: last + 1 } : undefined;
   }
 
   /** The axis, then a row for each name: no value where a record has none, null for no number. */

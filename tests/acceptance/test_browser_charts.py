@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 from support.example_job import zip_of
-from support.processes import RunningServer, start_server
+from support.processes import RunningServer, start_server, wait_for
 from support.scripted_worker import ScriptedWorker
 
 from dtrain.client.client import Client
@@ -113,3 +114,43 @@ def test_pointer_beyond_the_end_of_a_line_finds_none(page: Page, server: Running
     point_at(page, 0.8)
     value(page, "1").to_have_text("108")
     value(page, "2").to_have_text("–")
+
+
+def test_what_is_zoomed_into_is_drawn_of_all_its_values(
+    page: Page, tmp_path: Path, server: RunningServer
+) -> None:
+    """Of 40,000 steps some are drawn; of a few dozen each is."""
+    worker = ScriptedWorker(server)
+    with Client(server.url) as client:
+        job = client.submit(zip_of(tmp_path / "bundle.zip", {"main.py": ""}), name="long")
+    attempt = worker.take()
+    attempt.go_on()
+    for begin in range(0, 40_000, 4_000):
+        steps = range(begin, begin + 4_000)
+        attempt.log(b"".join(record({"step": step, "loss": step % 7}) for step in steps))
+    attempt.finish()
+    worker.close()
+    page.goto(f"{server.url}/jobs/{job.id}")
+    expect(page.locator("metric-chart canvas")).to_have_count(1)
+    page.get_by_role("group", name="Chart of loss").focus()
+    for _ in range(10):
+        page.keyboard.press("+")
+    wait_for(lambda: follow_each_other(pointed_places(page)), "every step to be drawn")
+    page.keyboard.press("0")
+    assert not follow_each_other(pointed_places(page))
+
+
+def follow_each_other(steps: list[int]) -> bool:
+    return len(steps) > 15 and steps == list(range(steps[0], steps[-1] + 1))
+
+
+def pointed_places(page: Page) -> list[int]:
+    """The steps that are found under the pointer on its way across the first chart."""
+    found = []
+    for pixel in range(0, 1000, 8):
+        point_at(page, pixel / 1000)
+        text = page.locator(".pointed").first.text_content() or ""
+        number = int(text.replace(",", "").replace("\u202f", "").replace(" ", ""))
+        if not found or found[-1] != number:
+            found.append(number)
+    return found

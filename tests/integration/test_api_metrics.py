@@ -68,6 +68,34 @@ def test_thinning_begins_where_it_is_told_to(site: Application) -> None:
     assert 200.0 not in values
 
 
+def test_a_part_is_given_finer_than_the_whole(site: Application) -> None:
+    page = ask(site, "points=100&after=2300&before=2501")
+    found = [record["seq"] for record in page["records"]]
+    assert (page["next"], page["more"]) == (2501, False)
+    assert 2300 <= found[0] < found[-1] == 2500
+    assert 200.0 in [record["values"].get("loss") for record in page["records"]]
+    whole = [record["seq"] for record in ask(site, "points=100")["records"]]
+    assert len(found) > 10 * len([seq for seq in whole if 2300 <= seq <= 2500])
+    assert page["records"][-1]["values"].keys() == {"step", "loss", "acc"}
+
+
+@pytest.mark.parametrize(
+    ("query", "seqs"),
+    [
+        ("points=100&after=40&before=60", list(range(40, 60))),
+        ("limit=100&after=40&before=60", list(range(40, 60))),
+        ("limit=7&after=40&before=60", list(range(40, 47))),
+        ("after=60&before=60", []),
+        ("after=60&before=40", []),
+        (f"after={RECORDS - 3}&before={RECORDS + 3}", list(range(RECORDS - 3, RECORDS))),
+    ],
+)
+def test_a_part_ends_where_it_is_told_to(site: Application, query: str, seqs: list[int]) -> None:
+    page = ask(site, query)
+    assert [record["seq"] for record in page["records"]] == seqs
+    assert page["more"] == ("limit=7" in query)
+
+
 def test_few_records_are_given_as_they_are(site: Application) -> None:
     page = ask(site, "points=100&after=4900")
     assert page["records"] == ask(site, "after=4900")["records"]

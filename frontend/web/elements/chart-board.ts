@@ -56,6 +56,9 @@ export abstract class ChartBoard extends HTMLElement {
     );
   }
 
+  /** A chart shows what lies between two places of its axis: more of that may be fetched. */
+  async lookInto(_min: number, _max: number): Promise<void> {}
+
   protected cancelDrawing(): void {
     clearTimeout(this.#redraw);
     this.#redraw = undefined;

@@ -4,8 +4,9 @@
 
 import uPlot from "uplot";
 import { changed } from "../changes";
+import { Finer } from "../finer";
 import type { Event, MetricPage, Progress } from "../messages";
-import { Series, type Table } from "../series";
+import { type ChartView, Series, type Table } from "../series";
 import { Stream } from "../stream";
 import { ChartBoard } from "./chart-board";
 import type { MetricChart } from "./metric-chart";
@@ -52,6 +53,12 @@ class CompareView extends ChartBoard {
     return uPlot.join(tables as uPlot.AlignedData[]) as Table;
   }
 
+  override async lookInto(min: number, max: number): Promise<void> {
+    const jobs = [...this.#jobs.values()];
+    const came = await Promise.all(jobs.map((job) => job.lookInto(min, max, this.view)));
+    if (came.includes(true)) this.drawCharts();
+  }
+
   protected override showNews(): void {
     this.drawCharts();
     changed("compared");
@@ -72,6 +79,9 @@ class CompareView extends ChartBoard {
 /** One of the jobs, with what is known of its records. */
 class Compared {
   series = new Series();
+  #finer = new Finer((attempt, part) =>
+    this.#page(`attempt=${attempt}&points=${POINTS}&after=${part.after}&before=${part.before}`),
+  );
   #attempt = 0;
   #next = 0;
   #reading = false;
@@ -102,9 +112,18 @@ class Compared {
     this.#reading = false;
   }
 
+  /** Fetch more of what lies between two places of the axis; whether anything came. */
+  lookInto(min: number, max: number, view: ChartView): Promise<boolean> {
+    return this.#finer.bring(this.series, min, max, view);
+  }
+
+  async #page(query: string): Promise<MetricPage> {
+    const answer = await fetch(`/api/jobs/${this.id}/metrics?${query}`);
+    return (await answer.json()) as MetricPage;
+  }
+
   async #fetch(): Promise<void> {
-    const answer = await fetch(`/api/jobs/${this.id}/metrics?points=${POINTS}&after=${this.#next}`);
-    const page = (await answer.json()) as MetricPage;
+    const page = await this.#page(`points=${POINTS}&after=${this.#next}`);
     if (page.attempt !== this.#attempt) {
       this.#attempt = page.attempt;
       this.series = new Series();

@@ -1,8 +1,9 @@
 // <job-stream src="…">: one job's stream; feeds its log and charts and has the rest fetched again.
 
+import { Finer, POINTS } from "../finer";
 import type { Job, LogPiece, MetricPage, MetricRecord } from "../messages";
 import { fractionOf, showLeft, showProgress } from "../progress";
-import { Series, type Table } from "../series";
+import { type Part, Series, type Table } from "../series";
 import { Stream } from "../stream";
 import { ended, FINAL } from "../watched";
 import { ChartBoard } from "./chart-board";
@@ -11,11 +12,10 @@ import type { MetricChart } from "./metric-chart";
 
 /** Milliseconds after which it is asked again what a job waits for. */
 const LOOK_AGAIN = 5_000;
-/** Values of a series that are fetched at the beginning, however many there are. */
-const POINTS = 2_000;
 
 class JobStream extends ChartBoard {
   readonly series = new Series();
+  #finer = new Finer((attempt, part) => this.#records(attempt, part));
   #seq = 0;
   #stream: Stream | undefined;
   #again: number | undefined;
@@ -42,12 +42,10 @@ class JobStream extends ChartBoard {
 
   /** What there is comes at once and thinned, what follows by the stream. */
   async #begin(): Promise<void> {
-    const address = this.getAttribute("metrics") ?? "";
     const attempt = this.getAttribute("attempt");
     if (attempt !== null) {
       try {
-        const answer = await fetch(`${address}?points=${POINTS}&attempt=${attempt}`);
-        const page = (await answer.json()) as MetricPage;
+        const page = await this.#records(Number(attempt));
         for (const record of page.records) this.series.add({ ...record, attempt: page.attempt });
         this.#seq = page.next;
         if (page.records.length) this.showNews();
@@ -63,6 +61,16 @@ class JobStream extends ChartBoard {
     this.removeEventListener("click", this.#showLog);
     clearInterval(this.#again);
     this.#stream?.stop();
+  }
+
+  async #records(attempt: number, part?: Part): Promise<MetricPage> {
+    const address = `${this.getAttribute("metrics") ?? ""}?points=${POINTS}&attempt=${attempt}`;
+    const answer = await fetch(part ? `${address}&after=${part.after}&before=${part.before}` : address);
+    return (await answer.json()) as MetricPage;
+  }
+
+  override async lookInto(min: number, max: number): Promise<void> {
+    if (await this.#finer.bring(this.series, min, max, this.view)) this.drawCharts();
   }
 
   override table(chart: MetricChart): Table | undefined {

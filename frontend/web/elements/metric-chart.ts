@@ -14,6 +14,8 @@ const HEIGHT = 168;
 const LABEL = 24;
 /** Pixels beyond the ends of a line within which the pointer still means its end. */
 const NEAR = 24;
+/** Milliseconds for which a chart shows the same part, before more of that is asked for. */
+const SETTLED = 200;
 /** Distances between the labels of the steps: there is none between two steps. */
 const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
 /** The same of times, in seconds: up to minutes, to hours, to days, and whole days. */
@@ -32,6 +34,7 @@ export class MetricChart extends HTMLElement {
   #drawn: string | undefined;
   #resizes = new ResizeObserver(() => this.#fit());
   #dark = matchMedia("(prefers-color-scheme: dark)");
+  #settling: number | undefined;
 
   connectedCallback(): void {
     this.#resizes.observe(this);
@@ -44,6 +47,7 @@ export class MetricChart extends HTMLElement {
     this.#resizes.disconnect();
     this.removeEventListener("keydown", this.#pressed);
     this.#dark.removeEventListener("change", this.#restyle);
+    clearTimeout(this.#settling);
     this.#plot?.destroy();
     this.#plot = undefined;
   }
@@ -109,11 +113,26 @@ export class MetricChart extends HTMLElement {
   #setData(table: Table): void {
     const plot = this.#plot;
     if (!plot) return;
-    const [first, last] = this.#ends;
-    const { min, max } = plot.scales["x"] ?? {};
-    const isZoomed = (min ?? first) > first || (max ?? last) < last;
+    const isZoomed = this.#part !== undefined;
     plot.setData(table, !isZoomed);
     if (isZoomed) plot.redraw();
+  }
+
+  /** The ends of what is zoomed into; undefined while all is shown. */
+  get #part(): [number, number] | undefined {
+    const [first, last] = this.#ends;
+    const { min, max } = this.#plot?.scales["x"] ?? {};
+    const [from, to] = [min ?? first, max ?? last];
+    return from > first || to < last ? [from, to] : undefined;
+  }
+
+  /** There may be more to draw of a part than of the whole, once it is the one that was wanted. */
+  #settle(): void {
+    clearTimeout(this.#settling);
+    this.#settling = setTimeout(() => {
+      const part = this.#part;
+      if (part) void this.#board?.lookInto(...part);
+    }, SETTLED);
   }
 
   #pressed = (event: KeyboardEvent): void => {
@@ -244,16 +263,17 @@ export class MetricChart extends HTMLElement {
           };
         }),
       ],
-      hooks: { init: [(plot) => this.#addPlace(plot)], setCursor: [() => this.#showPointed()] },
+      hooks: { init: [(plot) => this.#addPlace(plot)], setCursor: [() => this.#showPointed()], setScale: [() => this.#settle()] },
     };
   }
 }
 
 /** Whether a line goes on to both sides of an index: beyond its ends it has no value. */
 function isWithin(line: ArrayLike<unknown> | undefined, index: number): boolean {
-  const values = Array.from(line ?? []);
-  const known = (value: unknown): boolean => value !== undefined;
-  return values.findIndex(known) <= index && index <= values.findLastIndex(known);
+  let [first, last] = [0, (line?.length ?? 0) - 1];
+  while (first <= last && line?.[first] === undefined) first += 1;
+  while (first <= last && line?.[last] === undefined) last -= 1;
+  return first <= index && index <= last;
 }
 
 /** Pixels for the labels of the upright axis. */

@@ -38,6 +38,8 @@ class MetricsQuery(Query, frozen=True, kw_only=True):
     """The latest, unless it is said."""
     after: Number = 0
     """The `next` of the page before."""
+    before: Number | None = None
+    """Only records whose number is lower; all that there are, unless it is said."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
     """Records on the page at most."""
     points: Annotated[int, msgspec.Meta(ge=1, le=recorded.MAX_RECORDS)] | None = None

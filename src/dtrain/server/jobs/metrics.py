@@ -29,6 +29,7 @@ def page(
     *,
     attempt: int | None = None,
     after: int = 0,
+    before: int | None = None,
     limit: int = 1000,
     points: int | None = None,
 ) -> MetricPage:
@@ -39,6 +40,7 @@ def page(
         job_id: the job's number.
         attempt: the attempt's; the latest if none is given.
         after: the number of the first record wanted.
+        before: the number of the first one behind it that is not; None for all that there are.
         limit: records on the page.
         points: instead of a page all records, thinned to about so many values of each series:
             the least and the greatest of those that follow each other. Records hold only the
@@ -54,16 +56,17 @@ def page(
         found = attempt_of(connection, job_id, attempt)
         if found is None:
             return MetricPage(attempt=0, records=[], next=0, more=False)
-        if points is not None and found.metric_records - after > points:
-            return _thinned(connection, found, after, points)
-        wanted = limit if points is None else points
+        end = found.metric_records if before is None else min(before, found.metric_records)
+        if points is not None and end - after > points:
+            return _thinned(connection, found, after, end, points)
+        wanted = max(min(limit if points is None else points, end - after), 0)
         records = metrics.page(connection, job_id, found.number, after, wanted)
     following = records[-1].seq + 1 if records else after
     return MetricPage(
         attempt=found.number,
         records=records,
         next=following,
-        more=following < found.metric_records,
+        more=following < end,
     )
 
 
@@ -91,8 +94,9 @@ def samples(services: Services, jobs: Iterable[Job], most: int) -> dict[int, lis
         return metrics.samples(connection, latest, most)
 
 
-def _thinned(connection: sa.Connection, attempt: Attempt, after: int, points: int) -> MetricPage:
-    end = attempt.metric_records
+def _thinned(
+    connection: sa.Connection, attempt: Attempt, after: int, end: int, points: int
+) -> MetricPage:
     most = max(points // 2, 1)
     spans = _covering(connection, attempt, width_for(end - after, most), after, end - 1)
     records: dict[int, MetricRecord] = {}
