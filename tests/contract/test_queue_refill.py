@@ -204,6 +204,22 @@ def test_end_without_a_job_for_it_lets_the_held_poll_know(services: Services) ->
     assert brought.job_id == next_job.id
 
 
+def test_poll_that_was_long_on_its_way_ends_nothing_that_began_meanwhile(
+    services: Services,
+) -> None:
+    submitted(services)
+    job = submitted(services)
+    hand = Hand(services)
+    ref = hand.run_next()
+    sent = list(hand.attempts.values())
+    assert hand.finish(ref, claim=hand.claim()).assignment is not None
+    advance_clock(services, 2 * UNLISTED)
+    hand.poll(attempts=sent)
+    assert hand.poll().commands == []
+    assert hand.finish(hand.ref(job.id)).applied
+    assert read.get(services, job.id).attempt == 1
+
+
 def test_job_whose_answer_was_lost_is_queued_again_uncounted(services: Services) -> None:
     submitted(services)
     job = submitted(services)

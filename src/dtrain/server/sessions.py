@@ -129,7 +129,7 @@ def _beat(connection: sa.Connection, worker_id: str, message: Poll, now: float) 
         worker_samples.add(connection, worker_id, message.metrics, now)
     if is_away(row.last_seen, now, left=False):
         stored_events.append(connection, "online", now, worker_id=worker_id, name=row.name)
-    presence.reconcile(connection, worker_id, message, held, now)
+    presence.reconcile(connection, worker_id, message, held, row.last_seen, now)
     row = msgspec.structs.replace(row, draining=message.draining)
     return _find(connection, row, message, now)
 

@@ -36,6 +36,7 @@ def reconcile(
     worker_id: str,
     message: Poll,
     held: dict[int, JobState],
+    before: float,
     now: float,
 ) -> None:
     """Renew the leases of the attempts that the poll lists, and give up those that it lacks.
@@ -45,6 +46,7 @@ def reconcile(
         worker_id: the worker.
         message: the poll.
         held: what `hold` has given.
+        before: when the worker was last heard before this poll, in seconds since the epoch.
         now: seconds since the epoch.
     """
     if not held:
@@ -61,9 +63,9 @@ def reconcile(
         if report is not None and owns(attempt, worker_id, report.secret):
             _renew(connection, held[attempt.job_id], attempt, report, now)
         elif attempt.state == "assigned" and (attempt.secret_hash != promised or message.draining):
-            if not _crossed(attempt, now):
+            if not _crossed(attempt, before, now):
                 give_up(connection, attempt, now, started=False)
-        elif attempt.state == "live" and not _crossed(attempt, now):
+        elif attempt.state == "live" and not _crossed(attempt, before, now):
             give_up(connection, attempt, now, started=True)
 
 
@@ -153,13 +155,13 @@ def _renew(
     attempts.update(connection, attempt, **renewed)
 
 
-def _crossed(attempt: Attempt, now: float) -> bool:
+def _crossed(attempt: Attempt, before: float, now: float) -> bool:
     """Whether the attempt was claimed, or last listed, so lately that the poll may not know it.
 
-    An assignment is answered to a poll, and the next one must list it; a claim by an accepted
-    offer travels beside the polls.
+    A claim by an accepted offer, or by an end, travels beside the polls. The first of them that
+    comes after it may have been sent before it, however long it was on its way.
     """
-    return now < attempt.lease_until - LEASE + UNLISTED
+    return before <= attempt.claimed_at or now < attempt.lease_until - LEASE + UNLISTED
 
 
 def _stale(report: AttemptReport) -> Command:
