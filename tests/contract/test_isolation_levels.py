@@ -187,6 +187,25 @@ def test_nothing_of_root_is_left_to_a_job_of_another_user(*, namespaces: bool) -
     assert [fields[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Amb")] == ["0" * 16] * 4
 
 
+def test_ambient_capabilities_of_the_agent_are_not_left_to_a_job() -> None:
+    """As a unit of systemd may give them."""
+    require("root")
+    code = """\
+import os
+from dtrain.worker.spawn import spawn
+shows = ["sed", "-n", "s/^Cap\\\\(Prm\\\\|Eff\\\\|Amb\\\\):.//p", "/proc/self/status"]
+os.spawnvp(os.P_WAIT, shows[0], shows)
+program = spawn(shows, dict(os.environ), "/", (1, 1), None, {"uid": 54321, "groups": []})
+os.waitpid(program.pid, 0)
+"""
+    given = ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
+    argv = ["setpriv", *given, sys.executable, "-c", code]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    of_agent, of_job = said.stdout.split()[2], said.stdout.split()[3:]
+    assert int(of_agent, 16) == 2
+    assert of_job == ["0" * 16] * 3
+
+
 def test_processes_are_bounded_by_the_job_s_own_user_without_groups(tmp_path: Path) -> None:
     require("root")
     lab = Lab(tmp_path / "lab", max_job_processes=50)

@@ -30,6 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _NAMESPACES = 0x00020000 | 0x08000000 | 0x20000000
 """Mounts, System V's shared memory and the like, and processes."""
 _USER_NAMESPACE = 0x10000000
@@ -229,6 +230,8 @@ class _Start:
         if uid is not None:
             os.setgroups(self._confinement["groups"])
             os.setresgid(uid, uid, uid)
+            # These would outlive the change of the user, as the saved one is still another.
+            _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
             # The saved one stays until a program is run: what is above the job is no equal of it.
             os.setresuid(uid, uid, -1)
             _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
