@@ -3,23 +3,21 @@
 import type { MetricPage } from "./messages";
 import type { ChartView, Part, Series } from "./series";
 
-/** Values of a series that are fetched at once. */
-export const POINTS = 2_000;
-/** Of so many in what is zoomed into no more are fetched. */
-const ENOUGH = POINTS / 4;
-
 export class Finer {
   #attempt = 0;
   #asked: Part[] = [];
 
-  /** `records` gives those of an attempt, of a part or of all there is. */
-  constructor(readonly records: (attempt: number, part: Part) => Promise<MetricPage>) {}
+  /** Where there are `enough` records no more are fetched; `records` gives those of a part. */
+  constructor(
+    readonly enough: number,
+    readonly records: (attempt: number, part: Part) => Promise<MetricPage>,
+  ) {}
 
   /** See to it that there is enough to draw between two places of the axis; whether more has come. */
   async bring(series: Series, min: number, max: number, view: ChartView): Promise<boolean> {
     const { attempt } = series;
     if (attempt !== this.#attempt) [this.#attempt, this.#asked] = [attempt, []];
-    const part = series.missing(min, max, view, ENOUGH);
+    const part = series.missing(min, max, view, this.enough);
     if (!part || this.#asked.some((asked) => covers(asked, part))) return false;
     this.#asked.push(part);
     try {

@@ -77,12 +77,13 @@ export class Series {
       const values = { ...there?.values, ...record.values };
       known.set(record.seq, { ...record, attempt: this.#attempt, values });
     }
-    this.#records = [...known.values()].sort((one, other) => one.seq - other.seq);
-    this.#rises = this.#records.every((record, at) => !at || record.step > (this.#records[at - 1]?.step ?? 0));
+    const sorted = [...known.values()].sort((one, other) => one.seq - other.seq);
+    this.#records = this.#rises ? rising(sorted) : sorted;
   }
 
   /** What to ask for, so that so many records are known between two places of the axis, or all. */
   missing(min: number, max: number, view: ChartView, enough: number): Part | undefined {
+    if (!this.#records.length) return undefined;
     const [axis] = this.table([], view);
     const first = this.#records[Math.max(axis.findLastIndex((at) => at <= min), 0)]?.seq ?? 0;
     const end = axis.findIndex((at) => at >= max);
@@ -104,6 +105,17 @@ export class Series {
     });
     return [axis, ...rows];
   }
+}
+
+/** Records whose steps rise: those of one step as one, none that goes back. The axis stays the same. */
+function rising(records: MetricRecord[]): MetricRecord[] {
+  const kept: MetricRecord[] = [];
+  for (const record of records) {
+    const last = kept.at(-1);
+    if (last?.step === record.step) kept.splice(-1, 1, { ...last, values: { ...last.values, ...record.values } });
+    else if (!last || record.step > last.step) kept.push(record);
+  }
+  return kept;
 }
 
 function drawn(value: unknown, log: boolean): number | null | undefined {

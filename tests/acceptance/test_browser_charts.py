@@ -119,7 +119,7 @@ def test_pointer_beyond_the_end_of_a_line_finds_none(page: Page, server: Running
 def test_what_is_zoomed_into_is_drawn_of_all_its_values(
     page: Page, tmp_path: Path, server: RunningServer
 ) -> None:
-    """Of 40,000 steps some are drawn; of a few dozen each is."""
+    """Of 40,000 steps some are drawn; of a few dozen each is, also one that has two records."""
     worker = ScriptedWorker(server)
     with Client(server.url) as client:
         job = client.submit(zip_of(tmp_path / "bundle.zip", {"main.py": ""}), name="long")
@@ -128,11 +128,13 @@ def test_what_is_zoomed_into_is_drawn_of_all_its_values(
     for begin in range(0, 40_000, 4_000):
         steps = range(begin, begin + 4_000)
         attempt.log(b"".join(record({"step": step, "loss": step % 7}) for step in steps))
+        if begin == 16_000:
+            attempt.log(record({"step": 19_999, "val_loss": 0.25}))
     attempt.finish()
     worker.close()
     page.goto(f"{server.url}/jobs/{job.id}")
-    expect(page.locator("metric-chart canvas")).to_have_count(1)
-    page.get_by_role("group", name="Chart of loss").focus()
+    expect(page.locator("metric-chart canvas").first).to_be_visible()
+    page.get_by_role("group", name="Chart of").first.focus()
     for _ in range(10):
         page.keyboard.press("+")
     wait_for(lambda: follow_each_other(pointed_places(page)), "every step to be drawn")

@@ -11,7 +11,7 @@ import { Stream } from "../stream";
 import { ChartBoard } from "./chart-board";
 import type { MetricChart } from "./metric-chart";
 
-/** Values of each series that are fetched at the beginning, however many there are. */
+/** Values of each series that are fetched at once, however many there are. */
 const POINTS = 1_000;
 /** Between two fetches of what a job has reported meanwhile, in milliseconds. */
 const PAUSE = 1_000;
@@ -56,7 +56,7 @@ class CompareView extends ChartBoard {
   override async lookInto(min: number, max: number): Promise<void> {
     const jobs = [...this.#jobs.values()];
     const came = await Promise.all(jobs.map((job) => job.lookInto(min, max, this.view)));
-    if (came.includes(true)) this.drawCharts();
+    if (came.includes(true) && this.isConnected) this.drawCharts();
   }
 
   protected override showNews(): void {
@@ -79,7 +79,7 @@ class CompareView extends ChartBoard {
 /** One of the jobs, with what is known of its records. */
 class Compared {
   series = new Series();
-  #finer = new Finer((attempt, part) =>
+  #finer = new Finer(POINTS / 8, (attempt, part) =>
     this.#page(`attempt=${attempt}&points=${POINTS}&after=${part.after}&before=${part.before}`),
   );
   #attempt = 0;
@@ -119,6 +119,7 @@ class Compared {
 
   async #page(query: string): Promise<MetricPage> {
     const answer = await fetch(`/api/jobs/${this.id}/metrics?${query}`);
+    if (!answer.ok) throw new Error(answer.statusText);
     return (await answer.json()) as MetricPage;
   }
 

@@ -1,6 +1,6 @@
 // <job-stream src="…">: one job's stream; feeds its log and charts and has the rest fetched again.
 
-import { Finer, POINTS } from "../finer";
+import { Finer } from "../finer";
 import type { Job, LogPiece, MetricPage, MetricRecord } from "../messages";
 import { fractionOf, showLeft, showProgress } from "../progress";
 import { type Part, Series, type Table } from "../series";
@@ -12,10 +12,12 @@ import type { MetricChart } from "./metric-chart";
 
 /** Milliseconds after which it is asked again what a job waits for. */
 const LOOK_AGAIN = 5_000;
+/** Values of a series that are fetched at once, however many there are. */
+const POINTS = 2_000;
 
 class JobStream extends ChartBoard {
   readonly series = new Series();
-  #finer = new Finer((attempt, part) => this.#records(attempt, part));
+  #finer = new Finer(POINTS / 8, (attempt, part) => this.#records(attempt, part));
   #seq = 0;
   #stream: Stream | undefined;
   #again: number | undefined;
@@ -66,11 +68,12 @@ class JobStream extends ChartBoard {
   async #records(attempt: number, part?: Part): Promise<MetricPage> {
     const address = `${this.getAttribute("metrics") ?? ""}?points=${POINTS}&attempt=${attempt}`;
     const answer = await fetch(part ? `${address}&after=${part.after}&before=${part.before}` : address);
+    if (!answer.ok) throw new Error(answer.statusText);
     return (await answer.json()) as MetricPage;
   }
 
   override async lookInto(min: number, max: number): Promise<void> {
-    if (await this.#finer.bring(this.series, min, max, this.view)) this.drawCharts();
+    if (await this.#finer.bring(this.series, min, max, this.view) && this.isConnected) this.drawCharts();
   }
 
   override table(chart: MetricChart): Table | undefined {
