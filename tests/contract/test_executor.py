@@ -181,7 +181,7 @@ def test_job_sees_the_gpus_set_aside_for_it(bench: Bench, worker: WorkerFolder, 
             bundle=plain.assignment.bundle,
             submitter=None,
         ),
-        worker.next_secret(),
+        worker.secrets.next(),
         ["GPU-1", "GPU-2"],
     )
     (folder.work / "main.py").write_text("")

@@ -89,8 +89,8 @@ def test_repeated_end_is_answered_alike(services: Services) -> None:
     assert finish.finish(services, ref, end) == first
     hand.take(first.assignment, claim.secret)
     hand.finish(hand.ref(first.assignment.job_id))
-    # That secret has brought all that it can.
-    assert finish.finish(services, ref, end).assignment is None
+    late = finish.finish(services, ref, end)
+    assert (late.assignment, late.secret_spent) == (None, True)
 
 
 def test_end_is_the_same_with_another_claim(services: Services) -> None:
@@ -218,6 +218,21 @@ def test_poll_that_was_long_on_its_way_ends_nothing_that_began_meanwhile(
     assert hand.poll().commands == []
     assert hand.finish(hand.ref(job.id)).applied
     assert read.get(services, job.id).attempt == 1
+
+
+def test_job_that_is_brought_again_is_the_workers_again(services: Services) -> None:
+    submitted(services)
+    job = submitted(services)
+    hand = Hand(services)
+    ref = hand.run_next()
+    hand.attempts.clear()
+    end = Finish(cause=Cause.EXITED, exit_code=0, claim=hand.claim())
+    first = finish.finish(services, ref, end)
+    hand.poll()
+    advance_clock(services, 2 * UNLISTED)
+    assert finish.finish(services, ref, end) == first
+    hand.poll()  # was sent before that answer came
+    assert read.get(services, job.id).status is Status.RUNNING
 
 
 def test_job_whose_answer_was_lost_is_queued_again_uncounted(services: Services) -> None:

@@ -69,6 +69,14 @@ def test_agent_that_drains_asks_for_none(tmp_path: Path, server: FakeServer) -> 
     assert len(server.waiting) == 1
 
 
+def test_secret_that_is_spent_is_not_asked_with_again(tmp_path: Path, server: FakeServer) -> None:
+    start_agent(tmp_path / "worker", server)
+    for _ in range(3):
+        server.wait_until_ended(server.submit({"main.py": ""}))
+        server.spent.add(server.claims[0])
+    assert server.claims[0] == server.claims[1] != server.claims[2]
+
+
 def test_job_that_cannot_be_taken_is_left_to_others(tmp_path: Path, server: FakeServer) -> None:
     gate, home = tmp_path / "gate", tmp_path / "worker"
     agent = start_agent(home, server)
@@ -82,20 +90,4 @@ def test_job_that_cannot_be_taken_is_left_to_others(tmp_path: Path, server: Fake
     assert ended.finishes[0].cause is Cause.EXITED
     wait_for(lambda: attempt_folders(home) == [], "the folder to go")
     spent = server.attempt(other).secret
-    assert spent not in WorkerFolder(home / "data" / "worker-1")._unspent()
-
-
-def test_lent_secrets_are_never_the_next(tmp_path: Path) -> None:
-    worker = WorkerFolder(tmp_path / "worker")
-    first = worker.next_secret()
-    lent = [worker.lend_secret() for _ in range(40)]
-    assert len({first, *lent}) == 41
-    assert worker.next_secret() == first
-    assert WorkerFolder(worker.path).next_secret() == first  # the next agent's, too
-    worker.take_back(lent[0])
-    assert worker.next_secret() == first
-    for secret in lent[1:]:
-        worker.forget_secret(secret)
-    worker.forget_secret(first)
-    assert worker.next_secret() not in {first, *lent[1:]}
-    assert all(worker.expects(secret) == (secret == lent[0]) for secret in lent)
+    assert not WorkerFolder(home / "data" / "worker-1").secrets.expects(spent)

@@ -200,6 +200,18 @@ def taken_up(home: Path, server: FakeServer, make: type[AttemptFolder]) -> Runne
     return Runner(attempt, link, Absent("fake"), bundles, isolation, 30, lambda _: None, refill)
 
 
+def test_attempt_that_is_over_holds_nothing_for_the_next_agent(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    home, gate = tmp_path / "worker", tmp_path / "gate"
+    _, _, process = left_by_its_agent(home, server, gate)
+    runner = taken_up(home, server, AttemptFolder)
+    assert not runner.has_ended
+    gate.touch()
+    wait_for(lambda: has_ended(process), "the job to end")
+    wait_for(lambda: runner.has_ended, "the supervisor to write down the end")
+
+
 def test_end_is_not_lost_for_want_of_descriptors(tmp_path: Path, server: FakeServer) -> None:
     home, gate = tmp_path / "worker", tmp_path / "gate"
     job, attempt, process = left_by_its_agent(home, server, gate)
@@ -422,7 +434,7 @@ def attempts(
 def claim(server: FakeServer, folder: WorkerFolder, code: str) -> tuple[Assignment, str]:
     """A job that has just been given to the worker, with the secret that it was asked with."""
     server.submit({"main.py": code})
-    waiting, secret = server.waiting[0], folder.next_secret()
+    waiting, secret = server.waiting[0], folder.secrets.next()
     with server.changed:
         server._claim(waiting, secret)
     return waiting.assignment, secret

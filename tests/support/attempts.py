@@ -38,7 +38,7 @@ def new_attempt(
 ) -> AttemptFolder:
     """The folder of a new attempt, with files as its unpacked bundle."""
     job_id = len(worker.attempts()) + 1
-    folder = worker.create_attempt(assignment(job_id, 1, **spec), worker.next_secret())
+    folder = worker.create_attempt(assignment(job_id, 1, **spec), worker.secrets.next())
     for name, content in (files or {}).items():
         path = folder.work / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -421,16 +421,18 @@ class FakeServer(ThreadingHTTPServer):
         gap = len(attempt.log) if len(attempt.log) < message.log_bytes else None
         missing = [one.path for one in message.artifacts if one.path not in attempt.artifacts]
         attempt.applied = gap is None and not missing
-        brought = None
+        brought, is_spent = None, claim is not None and claim.secret in self.spent
         if claim is not None and attempt.applied and claim.session == self.session:
             self.claims.append(claim.secret)
-            brought = self._assign(claim.secret, self.polls[-1].capacity.slots)
+            slots = self.polls[-1].capacity.slots if self.polls else 0
+            brought = self._assign(claim.secret, slots)
         self.changed.notify_all()
         return FinishAnswer(
             applied=attempt.applied,
             missing_log_from=gap,
             missing_artifacts=missing,
             assignment=brought,
+            secret_spent=is_spent,
         )
 
     def _attempt(self, asked: Exchange, job_id: int, number: int) -> Attempt:

@@ -143,7 +143,7 @@ def test_credentials_are_for_the_step_that_gets_the_image_alone(
 def test_container_is_what_its_engine_takes(
     engine: ScriptedEngine, executor: DockerExecutor, worker: WorkerFolder
 ) -> None:
-    folder = worker.create_attempt(assignment(gpus=1), worker.next_secret(), ["GPU-1"])
+    folder = worker.create_attempt(assignment(gpus=1), worker.secrets.next(), ["GPU-1"])
     (folder.work / "main.py").touch()
     engine.answers["GET /images/a/json"] = 200, {"Id": "sha256:1"}
 

@@ -284,7 +284,7 @@ LONGEST_TAIL = 1 << 16
 """Bytes of a log at most that come with the end."""
 
 
-class Finish(Ask, frozen=True, kw_only=True):
+class Finish(Ask, frozen=True, kw_only=True, omit_defaults=True):
     """How an attempt ended. Repeating it is harmless; a different one is refused."""
 
     cause: Cause
@@ -316,6 +316,8 @@ class FinishAnswer(Answer, frozen=True, kw_only=True):
     missing_artifacts: list[str] = msgspec.field(default_factory=list)
     assignment: Assignment | None = None
     """What a claim brings, once the end is applied."""
+    secret_spent: bool = False
+    """The attempt with the claim's secret is over, as in the answer to a poll."""
 
 
 class Leave(Ask, frozen=True, kw_only=True):

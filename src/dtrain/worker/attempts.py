@@ -91,7 +91,7 @@ class Attempts:
 
     def unfinished(self) -> int:
         """How many take up a place: those whose end is not known yet."""
-        return sum(runner.finish is None for runner in self.all())
+        return sum(not runner.has_ended for runner in self.all())
 
     def stuck(self) -> str | None:
         """What of the attempts cannot be killed, as a sentence; None as long as all can."""
@@ -133,7 +133,7 @@ class Attempts:
         with self._guard:
             if (assignment.job_id, assignment.attempt) in self._runners:
                 return
-            if not self._folder.expects(secret):  # a second answer, and all of it is over
+            if not self._folder.secrets.expects(secret):  # a second answer, and all of it is over
                 return
             executor = self._choose(assignment.spec)
             gpus = self._free_gpus()[: assignment.spec.gpus]
@@ -231,7 +231,7 @@ class Attempts:
         held = {
             gpu
             for runner in self._runners.values()
-            if runner.finish is None
+            if not runner.has_ended
             for gpu in runner.folder.gpus
         }
         return [gpu.uuid for gpu in self._gpus if gpu.uuid not in held]

@@ -133,7 +133,7 @@ class Poller:
             if accept:
                 self._accept(session, offer)
             else:
-                secret = self._folder.next_secret()
+                secret = self._folder.secrets.next()
                 no = OfferReply(session=session, accept=False, secret=secret, reason=reason)
                 self._link.answer_offer(offer.job_id, no)
         except OSError as error:
@@ -141,7 +141,7 @@ class Poller:
 
     def _accept(self, session: int, offer: Offer) -> None:
         with self._accepting:
-            secret = self._folder.next_secret()
+            secret = self._folder.secrets.next()
             yes = OfferReply(session=session, accept=True, secret=secret)
             # Before it is sent: the claim may come back with a poll as well.
             self._agreed = dict(list(self._agreed.items())[-REMEMBERED:]) | {secret: offer}
@@ -155,7 +155,7 @@ class Poller:
                 try:
                     self._begin_agreed(answer.assignment, secret, asked)
                 except OSError:
-                    self._forget_secret(secret)
+                    self._folder.secrets.forget(secret)
                     raise
 
     def _run(self) -> None:
@@ -268,7 +268,7 @@ class Poller:
     def _next_secret(self) -> tuple[str, bool]:
         """The secret for a poll, and whether it is kept; one that is not must bring nothing."""
         try:
-            return self._folder.next_secret(), True
+            return self._folder.secrets.next(), True
         except OSError as error:
             log.warning("No job can be taken: %s cannot be written (%s).", self._folder.path, error)
             return secrets.token_urlsafe(32), False
@@ -313,7 +313,7 @@ class Poller:
         for command in answer.commands:
             self._attempts.obey(command)
         if answer.secret_spent:
-            self._forget_secret(secret)
+            self._folder.secrets.forget(secret)
         if answer.assignment is not None and not self.draining:
             self._begin(answer.assignment, secret)
         changed = answer.drain != self._drained
@@ -336,14 +336,8 @@ class Poller:
         except (DTrainError, OSError) as error:
             self._console.say(f"Job {assignment.job_id} cannot be taken: {error}")
             # With another one in the next poll the server knows that nothing came of this.
-            self._forget_secret(secret)
+            self._folder.secrets.forget(secret)
             self._link.pause(REFUSED_PAUSE)
-
-    def _forget_secret(self, spent: str) -> None:
-        try:
-            self._folder.forget_secret(spent)
-        except OSError as error:
-            log.warning("%s cannot be written (%s).", self._folder.path, error)
 
     def _begin_agreed(self, assignment: Assignment, secret: str, asked: float) -> None:
         """Start what the owner has said yes to, and nothing else, whatever the server says.
@@ -353,7 +347,7 @@ class Poller:
         """
         offer = self._agreed.get(secret)
         if offer is None or not _is_the_same(offer, assignment):
-            self._forget_secret(secret)
+            self._folder.secrets.forget(secret)
             raise Conflict(
                 f"Job {assignment.job_id} came without its owner's consent to just this; it does"
                 " not start.",

@@ -49,24 +49,26 @@ class Refill:
             answer = tell(Claim(session=session, secret=secret))
             if answer.assignment is not None:
                 self._take(answer.assignment, secret, asked)
+            elif answer.secret_spent:
+                self._folder.secrets.forget(secret)
         finally:
-            self._folder.take_back(secret)
+            self._folder.secrets.take_back(secret)
         return answer
 
     def _lent(self) -> str | None:
         """A secret to ask with; None if the disk does not let us have one."""
         try:
-            return self._folder.lend_secret()
+            return self._folder.secrets.lend()
         except OSError as error:
             log.warning("No job can be taken: %s cannot be written (%s).", self._folder.path, error)
             return None
 
     def _take(self, assignment: Assignment, secret: str, asked: float) -> None:
         if self._session() is None:
-            log.info("Job %d came too late; the server queues it again.", assignment.job_id)
+            log.info("Job %d came too late: none is taken any more.", assignment.job_id)
             return
         try:
             self._begin(assignment, secret, asked)
         except (DTrainError, OSError) as error:
             self._console.say(f"Job {assignment.job_id} cannot be taken: {error}")
-            self._folder.forget_secret(secret)
+            self._folder.secrets.forget(secret)

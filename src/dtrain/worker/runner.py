@@ -134,6 +134,11 @@ class Runner:
         return self._delivery.finish
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it takes up nothing any more; an earlier agent may have seen to its end."""
+        return self.finish is not None or self.folder.exit is not None
+
+    @property
     def reported(self) -> bool:
         """Whether the server has all of it."""
         return self._delivery.reported

@@ -3,7 +3,7 @@
     lock                     held by the agent
     identity.json            worker id and credential
     next_credential          that of an enrolment under way
-    next_secrets             secrets of attempts to come, a line each; those taken are struck out
+    next_secrets             secrets of attempts to come (dtrain.worker.secret_file)
     owner_code               what the owner shows on the worker's page
     environments/            what attempts share (dtrain.worker.environment)
     bundles/                 ZIPs of jobs (dtrain.worker.bundles)
@@ -21,7 +21,6 @@ import fcntl
 import logging
 import os
 import secrets
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -44,16 +43,13 @@ from .records import (
     StepRecord,
 )
 from .removal import remove_tree
+from .secret_file import SecretFile
 
 _log = logging.getLogger(__name__)
 _Record = TypeVar("_Record")
 
 _REMOVED = ".removed-"
 _NEW = ".new-"
-_STRUCK = "#"
-"""In a line of `next_secrets` that does not hold any more; no secret has it."""
-_SECRETS = 16
-"""Secrets that are made ready at once: each time the disk is waited for twice."""
 
 
 class AttemptFolder:
@@ -206,12 +202,7 @@ class WorkerFolder:
         self.path = path.absolute()
         self.environments = self.path / "environments"
         self._attempts = self.path / "attempts"
-        self._secret_file = str(self.path / "next_secrets")
-        self._secret_guard = threading.Lock()
-        self._next_secret: str | None = None
-        """What `next_secret` has said last."""
-        self._lent_secrets: set[str] = set()
-        """Those that are asked with elsewhere now."""
+        self.secrets = SecretFile(str(self.path / "next_secrets"))
         self._lock: int | None = None
         for folder in (self.path, self.environments, self._attempts):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -239,7 +230,7 @@ class WorkerFolder:
                     remove_tree(path)
                 except OSError as error:  # no reason to leave jobs that run without an agent
                     _log.warning("%s cannot be removed: %s", path, error)
-        self._forget_secret({attempt.secret for attempt in self.attempts()})
+        self.secrets.strike_out({attempt.secret for attempt in self.attempts()})
 
     def unlock(self) -> None:
         """Give the folder back."""
@@ -270,41 +261,6 @@ class WorkerFolder:
         write_durably(path, credential.encode())
         return credential
 
-    def next_secret(self) -> str:
-        """The secret of the attempt that may come next: the same one until an attempt takes it.
-
-        It is on the disk before it is returned, hence before it can be sent.
-        """
-        with self._secret_guard:
-            free = self._free_secrets(1)
-            if self._next_secret not in free:
-                self._next_secret = free[0]
-            return self._next_secret
-
-    def lend_secret(self) -> str:
-        """Another secret than the next, for what else may bring an attempt until `take_back`.
-
-        It is on the disk, too. Unless an attempt takes it, it is one of those to come.
-        """
-        with self._secret_guard:
-            lent = self._free_secrets(2)[-1]
-            self._lent_secrets.add(lent)
-            return lent
-
-    def take_back(self, lent: str) -> None:
-        """Nothing is asked with a secret any more that was lent."""
-        with self._secret_guard:
-            self._lent_secrets.discard(lent)
-
-    def expects(self, secret: str) -> bool:
-        """Whether no attempt has taken a secret yet, nor has it been forgotten."""
-        with self._secret_guard:
-            return secret in self._unspent()
-
-    def forget_secret(self, spent: str) -> None:
-        """Have another next secret, if the present one is this: it can bring nothing any more."""
-        self._forget_secret({spent})
-
     def owner_code(self, make: Callable[[], str]) -> str:
         """The owner's code, in a file that only the owner can read; made if there is none."""
         path = str(self.path / "owner_code")
@@ -314,41 +270,6 @@ class WorkerFolder:
         code = make()
         write_durably(path, f"{code}\n".encode())
         return code
-
-    def _forget_secret(self, taken: set[str]) -> None:
-        """Have no next secret that is an attempt's.
-
-        In place, and the disk is not waited for: a secret that a power cut brings back is an
-        attempt's that this folder has, or one that the server knows to be spent.
-        """
-        with self._secret_guard:
-            at = 0
-            for secret in self._secrets():
-                if secret in taken:
-                    self._strike_out(at, len(secret))
-                at += len(secret) + 1
-
-    def _free_secrets(self, least: int) -> list[str]:
-        """So many secrets at least that nothing else is asked with now."""
-        left = self._unspent()
-        if len(left) - len(self._lent_secrets) < least:
-            left += [secrets.token_urlsafe(32) for _ in range(_SECRETS)]
-            write_durably(self._secret_file, "".join(f"{one}\n" for one in left).encode())
-        return [secret for secret in left if secret not in self._lent_secrets]
-
-    def _unspent(self) -> list[str]:
-        return [secret for secret in self._secrets() if _STRUCK not in secret]
-
-    def _secrets(self) -> list[str]:
-        """The lines of the file of secrets."""
-        return (read_if_there(self._secret_file) or b"").decode("ascii", "replace").split("\n")[:-1]
-
-    def _strike_out(self, at: int, length: int) -> None:
-        descriptor = os.open(self._secret_file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.pwrite(descriptor, _STRUCK.encode() * length, at)
-        finally:
-            os.close(descriptor)
 
     def uids(self) -> set[int]:
         """The numbers of the users that its attempts run as, or would."""
@@ -397,7 +318,7 @@ class WorkerFolder:
             )
         if there is None:
             self._make(path, record)
-        self._forget_secret({secret})
+        self.secrets.strike_out({secret})
         return AttemptFolder(path, there or record)
 
     def _make(self, path: Path, record: AttemptRecord) -> None:

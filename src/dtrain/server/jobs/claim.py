@@ -37,7 +37,7 @@ def topic(worker_id: str) -> str:
 
 
 def repeated(connection: sa.Connection, attempt: Attempt | None) -> Assignment | None:
-    """What an earlier poll with the attempt's secret brought: its answer may have been lost."""
+    """What was brought before by the attempt's secret: the answer may have been lost."""
     if attempt is None or attempt.state not in attempts.HOLDING:
         return None
     spec, bundle, submitter = jobs.spec_of(connection, attempt.job_id)
@@ -73,7 +73,7 @@ def assign(
 
 def refill(
     connection: sa.Connection, worker: workers.WorkerRow, claim: Claim, now: float
-) -> Assignment | None:
+) -> tuple[Assignment | None, bool]:
     """Give a worker at which a job has ended the next one, unless only its polls may bring one.
 
     A poll of it that is held is told of what is free beyond that.
@@ -83,18 +83,24 @@ def refill(
         worker: as it is; no other writer touches it.
         claim: with which it asks.
         now: seconds since the epoch.
+
+    Returns:
+        The job, and whether the claim's secret can bring none any more.
     """
     taken = attempts.taken_of(connection, worker.id)
     free = free_of(worker.capacity, [one.request for one in taken])
     earlier = attempts.by_secret(connection, worker.id, claim.secret)
     assignment = repeated(connection, earlier)
+    if earlier is not None and assignment is not None:
+        # A poll may be on its way that lacks it, as after the first answer.
+        attempts.update(connection, earlier, lease_until=now + LEASE)
     takes_none = worker.asks or worker.draining or worker.drained or worker.left
     if earlier is None and worker.session == claim.session and not takes_none:
         candidate = Candidate(worker_id=worker.id, capacity=worker.capacity, free=free)
         assignment = assign(connection, candidate, claim.secret, now)
     if assignment is None or free.slots > 1:
         notice(connection, topic(worker.id))
-    return assignment
+    return assignment, is_spent(earlier)
 
 
 def offer(

@@ -19,7 +19,7 @@ from dtrain.server.store.database import notice
 
 from . import claim, records
 from .advancing import advanced
-from .appending import append, piece
+from .appending import Piece, append, piece
 from .fencing import AttemptRef, owned, stale
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
     if len(message.log_tail) > message.log_bytes:
         raise Invalid("The end of the log is longer than log_bytes says.", field="log_tail")
 
+    told = msgspec.structs.replace(message, log_tail=b"", claim=None)
+    tail = piece(message.log_bytes - len(message.log_tail), message.log_tail)
+
     def work(connection: sa.Connection) -> FinishAnswer:
         now = services.clock.time()
         if message.cause is Cause.HANDED_BACK:
@@ -50,20 +53,20 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
             with suppress(NotFound):  # it was forgotten just now; its end counts all the same
                 # Before the job: polls keep them from others in this order, too.
                 worker = workers.get(connection, ref.worker_id, lock=True)
-        answer = _told(connection, ref, message, now)
+        answer = _told(connection, ref, told, tail, now)
         if worker is None or message.claim is None or not answer.applied:
             notice(connection, claim.topic(ref.worker_id))
             return answer
-        assignment = claim.refill(connection, worker, message.claim, now)
-        return msgspec.structs.replace(answer, assignment=assignment)
+        assignment, is_spent = claim.refill(connection, worker, message.claim, now)
+        return msgspec.structs.replace(answer, assignment=assignment, secret_spent=is_spent)
 
     return services.database.write(work)
 
 
-def _told(connection: sa.Connection, ref: AttemptRef, message: Finish, now: float) -> FinishAnswer:
+def _told(
+    connection: sa.Connection, ref: AttemptRef, told: Finish, tail: Piece, now: float
+) -> FinishAnswer:
     """Record the end when it is first told, and apply it if nothing is missing."""
-    told = msgspec.structs.replace(message, log_tail=b"", claim=None)
-    tail = piece(message.log_bytes - len(message.log_tail), message.log_tail)
     job = jobs.lock(connection, ref.job_id)
     attempt = owned(connection, ref)
     if attempt.finish is not None:
@@ -80,7 +83,7 @@ def _told(connection: sa.Connection, ref: AttemptRef, message: Finish, now: floa
     recorded = msgspec.json.encode(told).decode()
     attempts.update(connection, attempt, state="finishing", finish=recorded, finish_at=now)
     attempt = msgspec.structs.replace(attempt, state="finishing", finish=told, finish_at=now)
-    if message.cause is Cause.EXITED and job.phase is Phase.PREPARING:
+    if told.cause is Cause.EXITED and job.phase is Phase.PREPARING:
         # It has run, for too short a time to be told.
         job = advanced(connection, job, Moved(Phase.EXECUTING), now)
     answer = _answer(connection, attempt)

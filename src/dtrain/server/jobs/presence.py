@@ -161,7 +161,7 @@ def _crossed(attempt: Attempt, before: float, now: float) -> bool:
     A claim by an accepted offer, or by an end, travels beside the polls. The first of them that
     comes after it may have been sent before it, however long it was on its way.
     """
-    return before <= attempt.claimed_at or now < attempt.lease_until - LEASE + UNLISTED
+    return before <= attempt.claimed_at <= now or now < attempt.lease_until - LEASE + UNLISTED
 
 
 def _stale(report: AttemptReport) -> Command:
