@@ -148,7 +148,8 @@ def test_late_answer_for_the_view_before_does_not_stand_under_the_new_address(
     expect(page.locator("connection-status")).to_have_text("Live")
     with held(page, re.compile("/fragments/jobs")) as release:
         page.wait_for_timeout(600)  # longer than changes are gathered for
-        change(page)
+        with page.expect_request(re.compile("/fragments/jobs")):
+            change(page)
         page.get_by_label("Tag", exact=True).select_option("sweep")
         expect(page.locator(".chip")).to_have_text("tag sweep")
         release()
