@@ -1,4 +1,4 @@
-"""What the contract tests of executors share: environments, which take seconds to make."""
+"""What the contract tests share: a server's parts, and environments, which take seconds to make."""
 
 from __future__ import annotations
 
@@ -9,10 +9,26 @@ import pytest
 from support.attempts import end_attempts
 from support.bench import Bench, make_host
 from support.http_peer import Peer
+from support.processes import PATIENCE
+from support.queue import open_services
 
+from dtrain.server.services import Services
 from dtrain.worker.executors.venv import VenvExecutor
 from dtrain.worker.removal import remove_tree
 from dtrain.worker.spool import WorkerFolder
+
+
+@pytest.fixture
+def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
+    """The parts of a server, on each kind of database."""
+    with open_services(tmp_path, database_url) as made:
+        yield made
+
+
+@pytest.fixture
+def patient_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, a poll is held until there is something to tell."""
+    monkeypatch.setattr("dtrain.server.sessions.MAX_HOLD", 10 * PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from support.queue import Hand, advance_clock, let_pass, open_services, submitted
+from support.queue import Hand, advance_clock, let_pass, submitted
 
 from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause
@@ -29,12 +28,6 @@ from dtrain.server.services import Services
 from dtrain.server.store.schema import checkpoint_files
 
 DAY = 24 * 3600
-
-
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
 
 
 def sha(content: bytes) -> str:

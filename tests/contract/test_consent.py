@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.processes import PATIENCE, wait_for
-from support.queue import Hand, open_services, submitted
+from support.queue import Hand, submitted
 
 from dtrain.protocol.consent import key_of
 from dtrain.protocol.errors import Conflict, DTrainError, Forbidden, NotFound, Unavailable
@@ -23,12 +23,6 @@ from dtrain.server.services import Services
 from dtrain.worker.owner_code import OwnerCode
 
 CODE = "K01M2Q9T"
-
-
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -5,23 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from itertools import chain, islice
-from pathlib import Path
 
 import msgspec
 import pytest
 from support.processes import PATIENCE
-from support.queue import Hand, open_services, submitted
+from support.queue import Hand, submitted
 
 from dtrain.protocol.messages import Event
 from dtrain.server.events import Batch
 from dtrain.server.services import Services
 from dtrain.server.store import events as stored
-
-
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
 
 
 def append(services: Services, kind: str) -> int:

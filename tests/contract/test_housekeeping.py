@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.disks import fill
 from support.processes import wait_for
-from support.queue import Hand, let_pass, open_services, submitted
+from support.queue import Hand, let_pass, submitted
 
 from dtrain.protocol.states import Status
 from dtrain.server.background import Background
@@ -19,12 +19,6 @@ from dtrain.server.housekeeping import Housekeeping
 from dtrain.server.jobs import read
 from dtrain.server.services import Services
 from dtrain.server.store import attempts
-
-
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 import sqlalchemy as sa
 from support.processes import wait_for
-from support.queue import Hand, open_services, submitted
+from support.queue import Hand, submitted
 
 from dtrain.protocol.messages import LogPiece
 from dtrain.server.jobs.follow import follow
@@ -20,12 +17,6 @@ from dtrain.server.services import Services
 
 FOLLOWERS = 30
 PIECES = 20
-
-
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
 
 
 def test_what_many_followers_are_told_is_read_once_for_all(services: Services) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from support.processes import PATIENCE, wait_for
-from support.queue import Hand, advance_clock, let_pass, open_services, set_clock, submitted
+from support.processes import wait_for
+from support.queue import Hand, advance_clock, let_pass, set_clock, submitted
 
 from dtrain.protocol.errors import Conflict, Unavailable
 from dtrain.protocol.states import Cause, Phase, Reason, Status
@@ -23,17 +22,7 @@ from dtrain.server.jobs import cancel, delete, explain, finish, follow, logs, me
 from dtrain.server.services import Services
 from dtrain.server.store.schema import jobs
 
-
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _patient_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine, a poll is held until there is something to tell."""
-    monkeypatch.setattr("dtrain.server.sessions.MAX_HOLD", 10 * PATIENCE)
+pytestmark = pytest.mark.usefixtures("patient_polls")
 
 
 def status(services: Services, job_id: int) -> Status:

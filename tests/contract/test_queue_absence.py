@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -30,16 +30,7 @@ from dtrain.server.store.schema import jobs
 PATIENCE = 300
 
 
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _patient_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine, a poll is held until there is something to tell."""
-    monkeypatch.setattr("dtrain.server.sessions.MAX_HOLD", 10 * PATIENCE)
+pytestmark = pytest.mark.usefixtures("patient_polls")
 
 
 def lose(services: Services, hand: Hand) -> None:

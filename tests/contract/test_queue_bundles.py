@@ -25,12 +25,6 @@ from dtrain.server.store.schema import bundles as rows
 from dtrain.server.store.schema import jobs
 
 
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
-
-
 def hand_in(services: Services, name: str = "a job") -> Job:
     """A new job; those of one name have one bundle."""
     packed = BytesIO(bundle({"main.py": f"print({name!r})\n"}))

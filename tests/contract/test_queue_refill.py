@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.processes import PATIENCE, wait_for
-from support.queue import Hand, advance_clock, open_services, submitted
+from support.queue import Hand, advance_clock, submitted
 
 from dtrain.protocol.errors import Conflict
 from dtrain.protocol.states import Cause, OnStop, Phase, Status
@@ -19,17 +17,7 @@ from dtrain.server.jobs import cancel, finish, read
 from dtrain.server.rules.leases import UNLISTED
 from dtrain.server.services import Services
 
-
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _patient_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine, a poll is held until there is something to tell."""
-    monkeypatch.setattr("dtrain.server.sessions.MAX_HOLD", 10 * PATIENCE)
+pytestmark = pytest.mark.usefixtures("patient_polls")
 
 
 class HeldPoll:

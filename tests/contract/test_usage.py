@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import msgspec
 import pytest
-from support.queue import Hand, advance_clock, open_services, submitted
+from support.queue import Hand, advance_clock, submitted
 
 from dtrain.protocol.errors import NotFound
 from dtrain.protocol.worker_messages import AttemptUsage
@@ -17,12 +14,6 @@ from dtrain.server.services import Services
 from dtrain.server.store.schema import attempt_samples
 
 MIB = 2**20
-
-
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
 
 
 def uses(hand: Hand, cpu_time: float, mib: int, *gpus: float) -> None:

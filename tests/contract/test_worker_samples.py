@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from support.queue import Hand, advance_clock, open_services
+from support.queue import Hand, advance_clock
 
 from dtrain.protocol.errors import NotFound
 from dtrain.protocol.messages import WorkerMetrics
@@ -14,12 +11,6 @@ from dtrain.server import workers
 from dtrain.server.housekeeping import Housekeeping
 from dtrain.server.services import Services
 from dtrain.server.store.schema import worker_samples as stored
-
-
-@pytest.fixture
-def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
-    with open_services(tmp_path, database_url) as made:
-        yield made
 
 
 def busy(percent: float, *gpus: float) -> WorkerMetrics:
