@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -91,11 +93,20 @@ def test_worker_that_is_gone_is_noticed_while_a_chore_takes_long(
     os.mkfifo(lock)
     housekeeping = Housekeeping(services)
     housekeeping.start()
+    wait_for(lambda: is_opening(housekeeping._thread), "the chore to wait for the pipe")
     let_pass(Background(services), services, 320)
     assert read.get(services, job.id).status is Status.PENDING
+    assert is_opening(housekeeping._thread)
     services.stop.set()
-    with lock.open("rb"):
-        housekeeping.stop()
+    reader = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)
+    housekeeping.stop()
+    os.close(reader)
+
+
+def is_opening(thread: threading.Thread) -> bool:
+    """Whether a thread opens a file at the moment."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code.co_name == "open"
 
 
 def test_chore_that_fails_keeps_no_other_from_being_done(
