@@ -3,25 +3,36 @@
 import type { MetricPage } from "./messages";
 import type { ChartView, Part, Series } from "./series";
 
+/** Of what is zoomed into no more is fetched, where so large a part of `points` is known. */
+const ENOUGH = 1 / 8;
+
+/** Records of a job, from the address that gives them. */
+export async function fetchRecords(address: string, query: Record<string, number>): Promise<MetricPage> {
+  const texts = Object.entries(query).map(([name, value]) => `${name}=${value}`);
+  const answer = await fetch(`${address}?${texts.join("&")}`);
+  if (!answer.ok) throw new Error(answer.statusText);
+  return (await answer.json()) as MetricPage;
+}
+
 export class Finer {
   #attempt = 0;
   #asked: Part[] = [];
 
-  /** Where there are `enough` records no more are fetched; `records` gives those of a part. */
+  /** `records` gives those that a query names, thinned to about so many `points`. */
   constructor(
-    readonly enough: number,
-    readonly records: (attempt: number, part: Part) => Promise<MetricPage>,
+    readonly points: number,
+    readonly records: (query: Record<string, number>) => Promise<MetricPage>,
   ) {}
 
   /** See to it that there is enough to draw between two places of the axis; whether more has come. */
   async bring(series: Series, min: number, max: number, view: ChartView): Promise<boolean> {
     const { attempt } = series;
     if (attempt !== this.#attempt) [this.#attempt, this.#asked] = [attempt, []];
-    const part = series.missing(min, max, view, this.enough);
+    const part = series.missing(min, max, view, this.points * ENOUGH);
     if (!part || this.#asked.some((asked) => covers(asked, part))) return false;
     this.#asked.push(part);
     try {
-      const page = await this.records(attempt, part);
+      const page = await this.records({ attempt, ...part });
       if (page.attempt !== series.attempt) return false; // it has begun anew meanwhile
       series.merge(page.records);
       return true;

@@ -4,7 +4,7 @@
 
 import uPlot from "uplot";
 import { changed } from "../changes";
-import { Finer } from "../finer";
+import { fetchRecords, Finer } from "../finer";
 import type { Event, MetricPage, Progress } from "../messages";
 import { type ChartView, Series, type Table } from "../series";
 import { Stream } from "../stream";
@@ -79,9 +79,7 @@ class CompareView extends ChartBoard {
 /** One of the jobs, with what is known of its records. */
 class Compared {
   series = new Series();
-  #finer = new Finer(POINTS / 8, (attempt, part) =>
-    this.#page(`attempt=${attempt}&points=${POINTS}&after=${part.after}&before=${part.before}`),
-  );
+  #finer = new Finer(POINTS, (query) => this.#records(query));
   #attempt = 0;
   #next = 0;
   #reading = false;
@@ -117,14 +115,12 @@ class Compared {
     return this.#finer.bring(this.series, min, max, view);
   }
 
-  async #page(query: string): Promise<MetricPage> {
-    const answer = await fetch(`/api/jobs/${this.id}/metrics?${query}`);
-    if (!answer.ok) throw new Error(answer.statusText);
-    return (await answer.json()) as MetricPage;
+  #records(query: Record<string, number>): Promise<MetricPage> {
+    return fetchRecords(`/api/jobs/${this.id}/metrics`, { points: POINTS, ...query });
   }
 
   async #fetch(): Promise<void> {
-    const page = await this.#page(`points=${POINTS}&after=${this.#next}`);
+    const page = await this.#records({ after: this.#next });
     if (page.attempt !== this.#attempt) {
       this.#attempt = page.attempt;
       this.series = new Series();

@@ -1,9 +1,9 @@
 // <job-stream src="…">: one job's stream; feeds its log and charts and has the rest fetched again.
 
-import { Finer } from "../finer";
+import { fetchRecords, Finer } from "../finer";
 import type { Job, LogPiece, MetricPage, MetricRecord } from "../messages";
 import { fractionOf, showLeft, showProgress } from "../progress";
-import { type Part, Series, type Table } from "../series";
+import { Series, type Table } from "../series";
 import { Stream } from "../stream";
 import { ended, FINAL } from "../watched";
 import { ChartBoard } from "./chart-board";
@@ -17,7 +17,7 @@ const POINTS = 2_000;
 
 class JobStream extends ChartBoard {
   readonly series = new Series();
-  #finer = new Finer(POINTS / 8, (attempt, part) => this.#records(attempt, part));
+  #finer = new Finer(POINTS, (query) => this.#records(query));
   #seq = 0;
   #stream: Stream | undefined;
   #again: number | undefined;
@@ -47,7 +47,7 @@ class JobStream extends ChartBoard {
     const attempt = this.getAttribute("attempt");
     if (attempt !== null) {
       try {
-        const page = await this.#records(Number(attempt));
+        const page = await this.#records({ attempt: Number(attempt) });
         for (const record of page.records) this.series.add({ ...record, attempt: page.attempt });
         this.#seq = page.next;
         if (page.records.length) this.showNews();
@@ -65,11 +65,8 @@ class JobStream extends ChartBoard {
     this.#stream?.stop();
   }
 
-  async #records(attempt: number, part?: Part): Promise<MetricPage> {
-    const address = `${this.getAttribute("metrics") ?? ""}?points=${POINTS}&attempt=${attempt}`;
-    const answer = await fetch(part ? `${address}&after=${part.after}&before=${part.before}` : address);
-    if (!answer.ok) throw new Error(answer.statusText);
-    return (await answer.json()) as MetricPage;
+  #records(query: Record<string, number>): Promise<MetricPage> {
+    return fetchRecords(this.getAttribute("metrics") ?? "", { points: POINTS, ...query });
   }
 
   override async lookInto(min: number, max: number): Promise<void> {
