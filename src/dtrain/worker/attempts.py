@@ -231,7 +231,7 @@ class Attempts:
         held = {
             gpu
             for runner in self._runners.values()
-            if not runner.has_ended
+            if runner.folder.gpus and not runner.has_ended
             for gpu in runner.folder.gpus
         }
         return [gpu.uuid for gpu in self._gpus if gpu.uuid not in held]

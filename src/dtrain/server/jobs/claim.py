@@ -87,8 +87,7 @@ def refill(
     Returns:
         The job, and whether the claim's secret can bring none any more.
     """
-    taken = attempts.taken_of(connection, worker.id)
-    free = free_of(worker.capacity, [one.request for one in taken])
+    free = _free(connection, worker)
     earlier = attempts.by_secret(connection, worker.id, claim.secret)
     assignment = repeated(connection, earlier)
     if earlier is not None and assignment is not None:
@@ -167,9 +166,7 @@ def accept(
         raise Conflict("The worker's secret is spent; try again in a moment.", code="withdrawn")
     row = workers.get(connection, worker_id)
     spec, _, _ = jobs.spec_of(connection, job_id)
-    taken = attempts.taken_of(connection, worker_id)
-    free = free_of(row.capacity, [one.request for one in taken])
-    if not fits(request_of(spec), row.capacity, free):
+    if not fits(request_of(spec), row.capacity, _free(connection, row)):
         raise Conflict(
             f"The worker has no room for job {job_id} any more; it is offered again when it has.",
             code="withdrawn",
@@ -209,6 +206,12 @@ def withdraw(
         notice(connection, topic(told))
     for offered in {job for job, _ in gone}:
         _close_offers(connection, offered, now)
+
+
+def _free(connection: sa.Connection, worker: workers.WorkerRow) -> Free:
+    """What a worker has left for other jobs."""
+    taken = attempts.taken_of(connection, worker.id)
+    return free_of(worker.capacity, [one.request for one in taken])
 
 
 def _close_offers(connection: sa.Connection, job_id: int, now: float) -> None:

@@ -39,7 +39,6 @@ def finish(services: Services, ref: AttemptRef, message: Finish) -> FinishAnswer
     """
     if len(message.log_tail) > message.log_bytes:
         raise Invalid("The end of the log is longer than log_bytes says.", field="log_tail")
-
     told = msgspec.structs.replace(message, log_tail=b"", claim=None)
     tail = piece(message.log_bytes - len(message.log_tail), message.log_tail)
 
@@ -89,7 +88,7 @@ def _told(
     answer = _answer(connection, attempt)
     if job.status is Status.PENDING or not _is_complete(answer):
         job = advanced(connection, job, EndReported(), now)
-    return settle_held(connection, job, attempt, now) if _is_complete(answer) else answer
+    return _settled(connection, job, attempt, answer, now)
 
 
 def settle(
@@ -122,7 +121,19 @@ def settle_held(
     Returns:
         What its worker is told of the end.
     """
-    answer = _answer(connection, attempt)
+    return _settled(connection, job, attempt, _answer(connection, attempt), now, give_up=give_up)
+
+
+def _settled(
+    connection: sa.Connection,
+    job: JobState,
+    attempt: Attempt,
+    answer: FinishAnswer,
+    now: float,
+    *,
+    give_up: bool = False,
+) -> FinishAnswer:
+    """As `settle_held`, where it is known what is missing (`answer`)."""
     if attempt.finish is None or attempt.state not in {"finishing", "ended"}:
         return answer
     is_late = attempt.state == "ended"
